@@ -33,12 +33,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from hf_vq.code_pictures import color_codes, draw
 from hf_vq.data import load_images
 from hf_vq.hub import load_image_autoencoder
 from hf_vq.pipelines import ImageReconstructionPipeline
 from hf_vq.training_config import option, parse_config
-
-GAP = 4
 
 
 @dataclass
@@ -72,30 +71,6 @@ def find_images(names: Sequence[str]) -> list[Path]:
         else:
             raise ValueError(f"{path}: no such file or folder")
     return files
-
-
-def color_codes(codebook: torch.Tensor) -> np.ndarray:
-    """Return one RGB color for each code, (codebook_size, 3), similar for codes that are alike."""
-    centered = codebook.float().cpu() - codebook.float().cpu().mean(dim=0)
-    directions = torch.linalg.svd(centered, full_matrices=False).Vh[:3]
-    # Ranks, so that outliers do not leave one color for all the rest.
-    ranks = (centered @ directions.T).argsort(dim=0).argsort(dim=0)
-    colors = np.full((len(codebook), 3), 128, dtype=np.uint8)
-    colors[:, : ranks.shape[1]] = (ranks * 255 // max(len(codebook) - 1, 1)).numpy()
-    return colors
-
-
-def draw(rows: Sequence[Sequence[Image.Image]], size: tuple[int, int]) -> Image.Image:
-    """Return one picture of all images, each enlarged to `size` without blurring its pixels."""
-    width, height = size
-    picture = Image.new(
-        "RGB", (len(rows[0]) * (width + GAP) - GAP, len(rows) * (height + GAP) - GAP), "white"
-    )
-    for y, row in enumerate(rows):
-        for x, image in enumerate(row):
-            tile = image.convert("RGB").resize(size, Image.Resampling.NEAREST)
-            picture.paste(tile, (x * (width + GAP), y * (height + GAP)))
-    return picture
 
 
 def main(argv: Sequence[str] | None = None) -> Path:

@@ -64,6 +64,7 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.training_state",
     },
     "src/hf_vq/codebook_start.py": {"accelerate", "torch", "hf_vq._extras"},
+    "src/hf_vq/code_pictures.py": {"numpy", "PIL", "torch"},
     "src/hf_vq/metrics.py": {"torch", "numpy"},
     # evaluate.load copies the file away, so that it imports the installed package
     "src/hf_vq/evaluate_metrics/*.py": {"datasets", "evaluate", "torch", "hf_vq.metrics"},
@@ -77,8 +78,7 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.models",
         "hf_vq.pipelines",
     },
-    # the demo draws its pictures as reconstruct.py does
-    "scripts/demo.py": {"hf_vq", "reconstruct", "transformers", *LIBRARIES},
+    "scripts/demo*.py": {"demo_sections", "hf_vq", "transformers", *LIBRARIES},
     "scripts/*.py": {"hf_vq", "transformers", *LIBRARIES},
     "benchmarks/*.py": {
         "hf_vq",

@@ -74,6 +74,8 @@ OPTIONS = ["--max_steps", "3", "--progress_bar", "false"]
 
 
 def test_demo(demo, capsys):
+    from demo_sections import gmvq
+
     path = demo.main(OPTIONS)
     assert path == Path("runs/demo/index.html")
     assert capsys.readouterr().out.endswith(f"page: {path}\n")
@@ -85,7 +87,7 @@ def test_demo(demo, capsys):
         for name in ("src", "href"):
             assert attributes.get(name, "data:").startswith("data:")
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 3 * demo.NUM_SHOWN
+    assert len(images) == 3 * gmvq.NUM_SHOWN
     assert sum(tag == "rect" for tag, _ in page.tags) == 64  # one bar for each code
     record = read_record("runs/demo/gmvq-demo/final.json")
     assert record["metrics"]["num_images"] == 360
@@ -114,10 +116,12 @@ def test_a_model_that_reloads_differently_ends_the_demo(demo, monkeypatch):
 
 
 def test_baselines(demo, tiny_config):
+    from demo_sections import gmvq
+
     config = tiny_config("gmvq", num_channels=1, num_downsamples=1, codebook_size=3)
     patches = torch.tensor([0.0, 0.4, 1.0])[torch.randint(3, (20, 1, 4, 4))]
     images = patches.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
-    scores, counts = demo.score_baselines(images, images, config, seed=0)
+    scores, counts = gmvq.score_baselines(images, images, config, seed=0)
     # Three flat patches need no more than three codes; nothing is lost but 8 bits' rounding.
     assert scores["k-means on patches"]["mse"] < 1e-8
     assert sorted(counts.tolist()) == sorted((patches == v).sum().item() for v in patches.unique())
@@ -127,13 +131,15 @@ def test_baselines(demo, tiny_config):
 
 
 def test_plots(demo):
-    bars = demo.counts_plot({"a": torch.tensor([1, 4, 0]), "b": torch.tensor([2, 2, 1])})
+    from demo_sections import page
+
+    bars = page.counts_plot({"a": torch.tensor([1, 4, 0]), "b": torch.tensor([2, 2, 1])})
     heights = [float(attributes["height"]) for tag, attributes in Page(bars).tags if tag == "rect"]
     assert heights == pytest.approx([244, 61, 0], abs=0.1)  # sorted, to scale
-    curve = demo.loss_plot({"loss": [(1, 100.0), (2, 0.0), (3, 1.0), (4, 10.0)]})
+    curve = page.loss_plot({"loss": [(1, 100.0), (2, 0.0), (3, 1.0), (4, 10.0)]})
     (path,) = [attributes["d"] for tag, attributes in Page(curve).tags if tag == "path"]
     assert path.count("M") == 2  # the zero is a gap
-    assert [demo.nice_step(rough) for rough in (0.3, 1.2, 40, 50.0, 60)] == [1, 2, 50, 50, 100]
+    assert [page.nice_step(rough) for rough in (0.3, 1.2, 40, 50.0, 60)] == [1, 2, 50, 50, 100]
 
 
 def test_wrong_options_are_named(demo):

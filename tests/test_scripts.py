@@ -36,6 +36,7 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
 from hf_vq import GMVQConfig, GMVQImageProcessor, GMVQModel
+from hf_vq.code_pictures import GAP, color_codes
 from hf_vq.evaluation import read_record
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -304,7 +305,7 @@ def test_reconstruction_of_files(checkpoint, image_folder, tmp_path, make_images
         [*words(options), "--images", str(tmp_path / "single.jpg"), str(image_folder / "test")]
     )
     picture = np.asarray(Image.open(path))
-    gap = reconstruct.GAP
+    gap = GAP
     assert picture.shape == (3 * (32 + gap) - gap, 3 * (32 + gap) - gap, 3)
     # The second column begins with the first image of the folder, each pixel four times as large.
     original = np.asarray(Image.open(image_folder / "test" / "00.png"))
@@ -319,15 +320,15 @@ def test_reconstruction_of_a_data_set(checkpoint, image_folder, capsys):
         words({"checkpoint": checkpoint, "dataset": image_folder, "split": "train", "magnify": 1})
     )
     with Image.open("reconstructions.png") as picture:
-        assert picture.width == 8 * (8 + reconstruct.GAP) - reconstruct.GAP
+        assert picture.width == 8 * (8 + GAP) - GAP
     assert "8 images" in capsys.readouterr().out
 
 
 def test_code_colors():
     codebook = torch.tensor([[0.0, 0, 0, 0], [1, 0, 0, 0], [2, 0, 0, 0], [100, 0, 0, 0]])
-    red = reconstruct.color_codes(codebook)[:, 0].tolist()
+    red = color_codes(codebook)[:, 0].tolist()
     assert red in ([0, 85, 170, 255], [255, 170, 85, 0])  # a direction has two signs
-    assert reconstruct.color_codes(torch.zeros(1, 2)).shape == (1, 3)
+    assert color_codes(torch.zeros(1, 2)).shape == (1, 3)
 
 
 def test_nothing_to_reconstruct_is_named(checkpoint, tmp_path):
