@@ -20,7 +20,6 @@ reported by name; `InMemoryImages` decodes a small data set once; `ImageCollator
 import hashlib
 import io
 import logging
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +39,8 @@ require("datasets", extra="train")
 import datasets  # noqa: E402
 from datasets.utils.file_utils import xopen  # noqa: E402
 
+from .data_sources import open_split, parse_split, slice_boundary  # noqa: E402
+
 logger = logging.getLogger(__name__)
 
 __all__ = [
@@ -54,7 +55,6 @@ __all__ = [
 
 # An image knows its file at most; this column, dropped when rows are read, tells the row as well.
 _ROW = "_row"
-_SPLIT = re.compile(r"(?P<name>[\w.-]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 
 
 class CorruptImageError(ValueError):
@@ -100,17 +100,15 @@ def load_images(
         raise ValueError(f"on_corrupt must be 'raise' or 'skip', got {on_corrupt!r}")
     if max_samples is not None and max_samples < 1:
         raise ValueError(f"max_samples must be at least 1, got {max_samples}")
-    match = _SPLIT.fullmatch(split)
-    if match is None:
-        raise ValueError(f"split must look like 'train' or 'train[:45000]', got {split!r}")
+    match = parse_split(split)
     source = f"split {split!r} of {str(name_or_path)!r}"
-    try:
-        dataset = _open(name_or_path, config_name, match["name"], streaming, revision)
-    except ConnectionError:  # the network's fault, not the data's
-        raise
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(f"cannot read {source}: {error}") from error
-
+    dataset = open_split(
+        name_or_path,
+        match["name"],
+        config_name=config_name,
+        streaming=streaming,
+        revision=revision,
+    )
     column = find_image_column(dataset.features, image_column)
     if column != "image":
         if "image" in dataset.features:
@@ -121,7 +119,7 @@ def load_images(
     if streaming:
         start, stop = (_stream_boundary(match[end], source) for end in ("start", "stop"))
         return _decode_stream(dataset, start, stop, max_samples, on_corrupt, source)
-    start, stop = (_boundary(match[end], len(dataset), source) for end in ("start", "stop"))
+    start, stop = (slice_boundary(match[end], len(dataset), source) for end in ("start", "stop"))
     return _decode_dataset(dataset, start, stop, max_samples, on_corrupt, source)
 
 
@@ -157,37 +155,6 @@ def find_image_column(features: datasets.Features | None, image_column: str | No
 
 def _type_name(feature: Any) -> str:
     return feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
-
-
-def _open(
-    name_or_path: str | Path,
-    config_name: str | None,
-    split: str,
-    streaming: bool,
-    revision: str | None,
-) -> Any:
-    folder = Path(name_or_path)
-    if not ((folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()):
-        return datasets.load_dataset(
-            str(name_or_path), config_name, split=split, streaming=streaming, revision=revision
-        )
-    saved = datasets.load_from_disk(folder)
-    # Saved without the name of a split, a data set is "train", as unnamed files are on the Hub.
-    is_dict = isinstance(saved, datasets.DatasetDict)
-    splits = saved if is_dict else {str(saved.split or "train"): saved}
-    if split not in splits:
-        raise ValueError(f"Unknown split {split!r}. Should be one of {sorted(splits)}.")
-    return splits[split].to_iterable_dataset() if streaming else splits[split]
-
-
-def _boundary(text: str | None, size: int, source: str) -> int | None:
-    """Turn one end of a slice, such as `-5000` or `90%`, into a number of rows."""
-    if text is None:
-        return None
-    number = int(text.removesuffix("%"))
-    if abs(number) > (100 if text.endswith("%") else size):
-        raise ValueError(f"{source} goes beyond the {size} rows that there are")
-    return round(number * size / 100) if text.endswith("%") else number
 
 
 def _stream_boundary(text: str | None, source: str) -> int | None:
