@@ -54,9 +54,11 @@ PEERS: dict[str, tuple[str, Callable[[int, int], nn.Module]]] = {
         "VectorQuantize, EMA, revived (k-means start, dead codes replaced)",
         lambda dim, size: VectorQuantize(dim, size, **REVIVED),
     ),
-    "vq_ema_revived_low": (
-        "VectorQuantize, EMA, revived, commitment weight 0.066 as tuned for ours",
-        lambda dim, size: VectorQuantize(dim, size, **{**REVIVED, "commitment_weight": 0.066}),
+    "vq_ema_revived_tuned": (
+        "VectorQuantize, EMA, revived, with our commitment weight and decay",
+        lambda dim, size: VectorQuantize(
+            dim, size, **{**REVIVED, "commitment_weight": 0.027, "decay": 0.95}
+        ),
     ),
     "vq_cosine": (
         "VectorQuantize, EMA, revived, cosine similarity",
