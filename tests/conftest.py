@@ -42,6 +42,20 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "codebook_dim": 5,
         "temperature_anneal_steps": 10,
     },
+    "t5_vqvae": {
+        "vocab_size": 50,
+        "d_model": 12,
+        "d_kv": 5,
+        "d_ff": 20,
+        "num_layers": 2,
+        "num_heads": 2,
+        "relative_attention_num_buckets": 8,
+        "dropout_rate": 0.0,
+        "decoder_start_token_id": 0,
+        "codebook_size": 16,
+        "max_latent_positions": 14,
+        "temperature_anneal_steps": 10,
+    },
 }
 
 

@@ -36,17 +36,27 @@ PACKAGE = ROOT / "src" / "hf_vq"
 # is the file's name without its first word: modeling_x.py may import configuration_x.py alone.
 MATHS = {"hf_vq.models.vector_quantization", "hf_vq.models.gaussian_mixture_quantizer"}
 LIBRARIES = {"accelerate", "datasets", "huggingface_hub", "numpy", "PIL", "safetensors", "torch"}
+OPERATIONS = {"torch", "hf_vq.code_format", "hf_vq.latent_tables", "hf_vq.text_codec"}
 IMPORTS: dict[str, set[str]] = {
     "src/hf_vq/__init__.py": {"hf_vq"},
     "src/hf_vq/_extras.py": set(),
     "src/hf_vq/models/__init__.py": {"transformers", "hf_vq.models"},
     "src/hf_vq/models/vector_quantization.py": {"torch"},
     "src/hf_vq/models/gaussian_mixture_quantizer.py": {"torch", *MATHS},
+    "src/hf_vq/models/product_quantizer.py": {"torch", *MATHS},
+    "src/hf_vq/models/t5_vqvae_layers.py": {
+        "torch",
+        "transformers",
+        "hf_vq.models.configuration_t5_vqvae",
+        "hf_vq.models.product_quantizer",
+        *MATHS,
+    },
     "src/hf_vq/models/configuration_*.py": {"transformers", "huggingface_hub"},
     "src/hf_vq/models/modeling_*.py": {
         "torch",
         "transformers",
         "hf_vq.models.configuration_{name}",
+        "hf_vq.models.{name}_layers",
         *MATHS,
     },
     "src/hf_vq/models/*processing*.py": {"transformers", "numpy", "PIL"},
@@ -87,6 +97,52 @@ IMPORTS: dict[str, set[str]] = {
     # evaluate.load copies the file away, so that it imports the installed package
     "src/hf_vq/evaluate_metrics/*.py": {"datasets", "evaluate", "torch", "hf_vq.metrics"},
     "src/hf_vq/evaluation.py": {"torch", "accelerate", "hf_vq.metrics", "hf_vq._extras"},
+    # codes of texts and what is done with them; a checkpoint with a pipeline carries all but the last three
+    "src/hf_vq/code_format.py": {"torch"},
+    "src/hf_vq/code_space.py": {"torch"},
+    "src/hf_vq/text_codec.py": {"torch", "hf_vq.code_format", "hf_vq.code_space"},
+    "src/hf_vq/latent_tables.py": {
+        "torch",
+        "hf_vq._extras",
+        "hf_vq.code_format",
+        "hf_vq.text_codec",
+    },
+    "src/hf_vq/latent_mixing.py": OPERATIONS,
+    "src/hf_vq/span_operations.py": OPERATIONS,
+    "src/hf_vq/code_neighbors.py": OPERATIONS,
+    "src/hf_vq/text_pipelines.py": {
+        "transformers",
+        "hf_vq.code_format",
+        "hf_vq.code_neighbors",
+        "hf_vq.latent_mixing",
+        "hf_vq.span_operations",
+        "hf_vq.text_codec",
+    },
+    "src/hf_vq/latent_operations.py": {
+        "hf_vq.code_format",
+        "hf_vq.code_neighbors",
+        "hf_vq.latent_mixing",
+        "hf_vq.latent_tables",
+        "hf_vq.span_operations",
+        "hf_vq.text_codec",
+    },
+    "src/hf_vq/latent_plots.py": {
+        "matplotlib",
+        "torch",
+        "hf_vq._extras",
+        "hf_vq.code_pictures",
+        "hf_vq.latent_tables",
+        "hf_vq.text_codec",
+    },
+    "src/hf_vq/code_prior.py": {
+        "torch",
+        "transformers",
+        "hf_vq.code_format",
+        "hf_vq.latent_tables",
+        "hf_vq.text_codec",
+        "hf_vq.training",
+        "hf_vq.training_config",
+    },
     "src/hf_vq/pipelines.py": {"torch", "transformers", "numpy", "PIL"},
     "src/hf_vq/hub.py": {
         "huggingface_hub",

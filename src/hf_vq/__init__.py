@@ -13,11 +13,26 @@
 # limitations under the License.
 """Vector-quantized generative models for Hugging Face transformers."""
 
-from .models import GMVQConfig, GMVQImageProcessor, GMVQModel
+from .models import (
+    GMVQConfig,
+    GMVQImageProcessor,
+    GMVQModel,
+    T5VQVAEConfig,
+    T5VQVAEForConditionalGeneration,
+)
 from .pipelines import register_pipelines
+from .text_pipelines import register_text_pipelines
 
 __version__ = "0.1.0"
 
 register_pipelines()
+register_text_pipelines()
 
-__all__ = ["GMVQConfig", "GMVQImageProcessor", "GMVQModel", "__version__"]
+__all__ = [
+    "GMVQConfig",
+    "GMVQImageProcessor",
+    "GMVQModel",
+    "T5VQVAEConfig",
+    "T5VQVAEForConditionalGeneration",
+    "__version__",
+]

@@ -125,7 +125,7 @@ class TestMixtureAssignment:
         pool = -torch.empty(500).exponential_().log() if noisy else None
         state = torch.get_rng_state()
         *outputs, codes = _MixtureAssignment.apply(
-            *inputs, mask, inverse_temperature, pool, torch.float32
+            *inputs, mask, inverse_temperature, pool, None, torch.float32
         )
         noise = torch.zeros(self.ROWS, self.CODES)
         if pool is not None:
@@ -156,7 +156,9 @@ class TestMixtureAssignment:
     def test_each_output_alone(self, index):
         inputs = self.inputs()
         mask, inverse_temperature = torch.ones(self.ROWS), torch.tensor(0.6)
-        outputs = _MixtureAssignment.apply(*inputs, mask, inverse_temperature, None, torch.float32)
+        outputs = _MixtureAssignment.apply(
+            *inputs, mask, inverse_temperature, None, None, torch.float32
+        )
         queries, keys, values = (tensor.double() for tensor in inputs)
         logits = queries @ keys.T
         posterior = logits.softmax(dim=-1)

@@ -13,21 +13,33 @@
 # limitations under the License.
 """The models, and the one list of them: importing this registers every row with the Auto classes."""
 
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
 # The top-level name is a placeholder without torchvision before transformers 5.23.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from .configuration_gmvq import GMVQConfig
+from .configuration_t5_vqvae import T5VQVAEConfig
 from .image_processing_gmvq import GMVQImageProcessor
 from .modeling_gmvq import GMVQModel
+from .modeling_t5_vqvae import T5VQVAEForConditionalGeneration
 
 # configuration, model, Auto class: facts that hub.py and the common tests iterate over, not a plug-in system
-MODELS = ((GMVQConfig, GMVQModel, AutoModel),)
+MODELS = (
+    (GMVQConfig, GMVQModel, AutoModel),
+    (T5VQVAEConfig, T5VQVAEForConditionalGeneration, AutoModelForSeq2SeqLM),
+)
 
 for config_class, model_class, auto_class in MODELS:
     AutoConfig.register(config_class.model_type, config_class)
     auto_class.register(config_class, model_class)
 AutoImageProcessor.register(GMVQConfig, image_processor_classes={"pil": GMVQImageProcessor})
 
-__all__ = ["MODELS", "GMVQConfig", "GMVQImageProcessor", "GMVQModel"]
+__all__ = [
+    "MODELS",
+    "GMVQConfig",
+    "GMVQImageProcessor",
+    "GMVQModel",
+    "T5VQVAEConfig",
+    "T5VQVAEForConditionalGeneration",
+]

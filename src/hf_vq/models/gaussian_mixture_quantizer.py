@@ -14,6 +14,7 @@
 """GM-VQ's quantizer: codes are the means of a Gaussian mixture. Equations: docs/quantization.md."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from .vector_quantization import (
     QuantizerOutput,
     all_reduce_sum,
     entropy,
+    out_of_range,
     straight_through,
 )
 
@@ -53,6 +55,7 @@ class _MixtureAssignment(torch.autograd.Function):
         mask_weights: torch.Tensor,
         inverse_temperature: torch.Tensor | None,
         noise_pool: torch.Tensor | None,
+        ranges: torch.Tensor | None,
         dtype: torch.dtype,
     ) -> tuple[torch.Tensor, ...]:
         """Rows are positions, columns codes, `logits = queries @ keys.T`; `inverse_temperature` None relaxes nothing.
@@ -72,7 +75,7 @@ class _MixtureAssignment(torch.autograd.Function):
             windows = noise_pool.unfold(0, num_codes, 1)
             starts = torch.randint(len(windows), (num_rows,), device=keys.device)
         for rows in _row_slices(num_rows, num_codes, queries.device):
-            logits = queries[rows] @ keys.T
+            logits = _restricted(queries[rows] @ keys.T, ranges, rows)
             top, code = logits.max(dim=-1, keepdim=True)
             logits -= top
             if inverse_temperature is not None:
@@ -166,7 +169,14 @@ class _MixtureAssignment(torch.autograd.Function):
             grad_queries[rows] = (grad_logits @ typed_keys).float()
             if needs_codebook:
                 grad_keys += (grad_logits.T @ typed_queries[rows]).float()
-        return grad_queries, grad_keys, grad_values, None, None, None, None
+        return grad_queries, grad_keys, grad_values, None, None, None, None, None
+
+
+def _restricted(logits: torch.Tensor, ranges: torch.Tensor | None, rows: slice) -> torch.Tensor:
+    """Leave codes outside of a row's range without probability; finite, so that 0 log 0 stays 0."""
+    if ranges is None:
+        return logits
+    return logits.masked_fill_(out_of_range(ranges[rows], logits.shape[1]), -1e9)
 
 
 def _row_slices(num_rows: int, num_columns: int, device: torch.device) -> list[slice]:
@@ -259,9 +269,20 @@ class GaussianMixtureQuantizer(Quantizer):
         first, last = self.temperatures
         return first * (last / first) ** self.progress
 
-    def forward(self, latents: torch.Tensor, mask: torch.Tensor | None = None) -> QuantizerOutput:
-        """Quantize `(batch, *, input_dim)`; see `QuantizerOutput`."""
-        self._check(latents, mask)
+    def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """As in the base class, with the scale of the logits."""
+        yield from super().initial_values()
+        yield self.logit_scale, torch.ones_like(self.logit_scale)
+        yield self.ema_distance, torch.zeros_like(self.ema_distance)
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        ranges: torch.Tensor | None = None,
+    ) -> QuantizerOutput:
+        """Quantize `(batch, *, input_dim)`; see `QuantizerOutput`, and `nearest_codes` for `ranges`."""
+        self._check(latents, mask, ranges)
         device = latents.device.type
         # Distances and probabilities are float32 under autocast; the products that average code vectors may
         # be narrower.
@@ -269,12 +290,17 @@ class GaussianMixtureQuantizer(Quantizer):
             torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
         )
         with torch.autocast(device, enabled=False):
-            return self._quantize(latents, mask, dtype)
+            return self._quantize(latents, mask, ranges, dtype)
 
     def _quantize(
-        self, latents: torch.Tensor, mask: torch.Tensor | None, dtype: torch.dtype
+        self,
+        latents: torch.Tensor,
+        mask: torch.Tensor | None,
+        ranges: torch.Tensor | None,
+        dtype: torch.dtype,
     ) -> QuantizerOutput:
         shape = latents.shape[:-1]
+        ranges = None if ranges is None else ranges.reshape(-1, 2)
         proxies, weights = self._split(latents.flatten(0, -2))
         mask_weights = (
             torch.ones(len(proxies), device=latents.device)
@@ -291,6 +317,7 @@ class GaussianMixtureQuantizer(Quantizer):
             mask_weights,
             self.temperature.reciprocal() if relax else None,
             self._noise_pool() if relax and self.gumbel_noise else None,
+            ranges,
             dtype,
         )
         vectors = F.embedding(codes, codebook)
@@ -301,7 +328,7 @@ class GaussianMixtureQuantizer(Quantizer):
             quantized = self._relaxed_sample(proxies, relaxed_sums) if relax else vectors
             commitment_loss = self._expected_distance(proxies, posterior_sums) * mask_weights
         if self.training:
-            self._collect(proxies.detach(), codes, mask_weights)
+            self._collect(proxies.detach(), codes, mask_weights, ranges)
             errors = (proxies - vectors).detach().square().sum(dim=-1)
             self.pending_distance.add_(errors @ mask_weights)
             if not self.deferred_update:
@@ -344,15 +371,17 @@ class GaussianMixtureQuantizer(Quantizer):
         self.logit_scale.mul_(torch.where(after > 0, before / after, 1.0))
         self.ema_distance.copy_(after)
 
-    def assign(self, latents: torch.Tensor) -> torch.Tensor:
+    def assign(self, latents: torch.Tensor, ranges: torch.Tensor | None = None) -> torch.Tensor:
         """Most probable codes of `(*, input_dim)`, eq. (16): one product and an argmax, no probabilities."""
+        ranges = None if ranges is None else ranges.reshape(-1, 2)
         with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
             proxies, weights = self._split(latents.flatten(0, -2))
             queries, keys = self._logit_factors(proxies, weights, self.codebook.float())
             slices = _row_slices(len(queries), self.codebook_size, latents.device)
-            return torch.cat([(queries[rows] @ keys.T).argmax(dim=-1) for rows in slices]).view(
-                latents.shape[:-1]
-            )
+            codes = [
+                _restricted(queries[rows] @ keys.T, ranges, rows).argmax(dim=-1) for rows in slices
+            ]
+            return torch.cat(codes).view(latents.shape[:-1])
 
     def proxies(self, latents: torch.Tensor) -> torch.Tensor:
         """The latents without their feature weights."""
@@ -445,18 +474,22 @@ def _sum_over_ranks(local: torch.Tensor) -> torch.Tensor:
     return all_reduce_sum(local.detach()) + local_gradient - local_gradient.detach()
 
 
-def build_quantizer(config: Any) -> Quantizer:
-    """The quantizer that a configuration names in its field `quantizer`, with the fields that it needs."""
+def build_quantizer(config: Any, codebook_dim: int | None = None) -> Quantizer:
+    """The quantizer that a configuration names in its field `quantizer`, with the fields that it needs.
+
+    `codebook_dim` takes the place of the configuration's own, for models that derive it.
+    """
+    codebook_dim = config.codebook_dim if codebook_dim is None else codebook_dim
     if config.quantizer == "ema":
         return EMAQuantizer(
             config.codebook_size,
-            config.codebook_dim,
+            codebook_dim,
             config.ema_decay,
             0.05 if config.revival_threshold is None else config.revival_threshold,
         )
     return GaussianMixtureQuantizer(
         config.codebook_size,
-        config.codebook_dim,
+        codebook_dim,
         feature_weights=config.feature_weights,
         assignment_variance=config.assignment_variance,
         variance=config.variance,

@@ -19,7 +19,7 @@ its most probable code.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gmvq import GMVQConfig
-from .gaussian_mixture_quantizer import GaussianMixtureQuantizer, build_quantizer
+from .gaussian_mixture_quantizer import build_quantizer
 from .vector_quantization import Quantizer
 
 
@@ -221,18 +221,8 @@ class GMVQPreTrainedModel(PreTrainedModel):
             init.copy_(module.weight, weight)
             init.zeros_(module.bias)
         elif isinstance(module, Quantizer):
-            init.normal_(module.codebook)
-            init.zeros_(module.num_updates)
-            init.zeros_(module.codebook_initialized)
-            init.ones_(module.ema_counts)
-            if isinstance(module, GaussianMixtureQuantizer):
-                init.ones_(module.logit_scale)
-                init.zeros_(module.ema_distance)
-            if not module.learned_codebook:
-                init.copy_(module.ema_sums, module.codebook)
-            for name, buffer in module.named_buffers():
-                if name.startswith("pending_"):
-                    init.zeros_(buffer)
+            for tensor, value in module.initial_values():
+                init.copy_(tensor, value)
 
 
 class GMVQModel(GMVQPreTrainedModel):
@@ -376,14 +366,20 @@ class GMVQModel(GMVQPreTrainedModel):
     @torch.no_grad()
     def initialize_codebook(
         self,
-        batches: Iterable[torch.Tensor],
+        batches: Iterable[torch.Tensor | Mapping[str, torch.Tensor]],
         method: str = "kmeans",
         generator: torch.Generator | None = None,
     ) -> None:
-        """Set the codebook from the latents of some batches of images; 20 latents for each code are plenty."""
+        """Set the codebook from the latents of some batches of images; 20 latents for each code are plenty.
+
+        Batches are images as `encode` takes them, or dicts with such `pixel_values`.
+        """
         was_training = self.training
         self.eval()
-        latents = [self._latents(pixel_values).float().flatten(0, -2) for pixel_values in batches]
+        images = (
+            batch["pixel_values"] if isinstance(batch, Mapping) else batch for batch in batches
+        )
+        latents = [self._latents(pixel_values).float().flatten(0, -2) for pixel_values in images]
         self.train(was_training)
         if not latents:
             raise ValueError("initialize_codebook got no batch of images")

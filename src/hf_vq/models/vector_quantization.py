@@ -18,6 +18,7 @@ A quantizer takes `latents` of shape `(batch, *positions, input_dim)` and an opt
 `GaussianMixtureQuantizer` has a file of its own. Equation numbers refer to docs/quantization.md.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -57,7 +58,12 @@ class QuantizerOutput:
     aggregated_entropy: torch.Tensor
 
 
-def nearest_codes(latents: torch.Tensor, codebook: torch.Tensor, k: int = 1) -> torch.Tensor:
+def nearest_codes(
+    latents: torch.Tensor,
+    codebook: torch.Tensor,
+    k: int = 1,
+    ranges: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Indices of the nearest code vectors in Euclidean distance, eq. (1).
 
     Decided in float32 whatever the input dtype or autocast, in blocks of rows, so that the positions-by-codes
@@ -67,6 +73,7 @@ def nearest_codes(latents: torch.Tensor, codebook: torch.Tensor, k: int = 1) -> 
         latents: `(*, D)`.
         codebook: `(codebook_size, D)`.
         k: with `k > 1` the `k` nearest codes, nearest first, in a new last dimension.
+        ranges: `(*, 2)` integers, the codes from start to before end that each latent may take; at least `k`.
 
     Example:
     ```python
@@ -93,13 +100,22 @@ def nearest_codes(latents: torch.Tensor, codebook: torch.Tensor, k: int = 1) -> 
         centered = F.pad(codebook.float() - center, (0, 0, 0, -len(codebook) % 16))
         bias = -0.5 * centered.square().sum(dim=-1)
         rows = latents.detach().float().reshape(-1, latents.shape[-1]) - center
-        codes = torch.cat(
-            [
-                _best_columns(torch.addmm(bias, block, centered.T)[:, : len(codebook)], k)
-                for block in rows.split(max(1, MAX_BLOCK_ENTRIES // len(centered)))
-            ]
-        )
-        return codes.reshape(*latents.shape[:-1], *([k] if k > 1 else []))
+        blocks = rows.split(max(1, MAX_BLOCK_ENTRIES // len(centered)))
+        codes, row = [], 0
+        for block in blocks:
+            scores = torch.addmm(bias, block, centered.T)[:, : len(codebook)]
+            if ranges is not None:
+                block_ranges = ranges.reshape(-1, 2)[row : row + len(block)]
+                scores = scores.masked_fill(out_of_range(block_ranges, len(codebook)), -torch.inf)
+                row += len(block)
+            codes.append(_best_columns(scores, k))
+        return torch.cat(codes).reshape(*latents.shape[:-1], *([k] if k > 1 else []))
+
+
+def out_of_range(ranges: torch.Tensor, codebook_size: int) -> torch.Tensor:
+    """`(rows, codebook_size)`, whether a code is outside the row's range; `ranges` is `(rows, 2)`, start and end."""
+    columns = torch.arange(codebook_size, device=ranges.device)
+    return (columns < ranges[:, :1]) | (columns >= ranges[:, 1:])
 
 
 def _best_columns(scores: torch.Tensor, k: int) -> torch.Tensor:
@@ -241,9 +257,21 @@ class Quantizer(nn.Module):
             self.ema_sums = nn.Buffer(vectors.clone())
             self.pending_sums = nn.Buffer(zeros.clone(), persistent=False)
 
-    def assign(self, latents: torch.Tensor) -> torch.Tensor:
-        """Codes of `(*, input_dim)`, the decision of eval mode."""
-        return nearest_codes(latents, self.codebook)
+    def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Each tensor of the state and what it starts as, in an order in which later ones may follow earlier ones."""
+        yield self.codebook, torch.randn_like(self.codebook)
+        yield self.codebook_initialized, torch.zeros_like(self.codebook_initialized)
+        yield self.num_updates, torch.zeros_like(self.num_updates)
+        yield self.ema_counts, torch.ones_like(self.ema_counts)
+        if not self.learned_codebook:
+            yield self.ema_sums, self.codebook
+        for name, buffer in self.named_buffers():
+            if name.startswith("pending_"):
+                yield buffer, torch.zeros_like(buffer)
+
+    def assign(self, latents: torch.Tensor, ranges: torch.Tensor | None = None) -> torch.Tensor:
+        """Codes of `(*, input_dim)`, the decision of eval mode; `ranges` as in `nearest_codes`."""
+        return nearest_codes(latents, self.codebook, ranges=ranges)
 
     def proxies(self, latents: torch.Tensor) -> torch.Tensor:
         """The part of `(*, input_dim)` that is compared with the codebook, `(*, codebook_dim)`."""
@@ -261,19 +289,23 @@ class Quantizer(nn.Module):
         mask: torch.Tensor | None = None,
         method: str = "kmeans",
         generator: torch.Generator | None = None,
+        ranges: torch.Tensor | None = None,
     ) -> None:
         """Set the codebook from data: cluster centers (`"kmeans"`), or the latents that k-means++ draws (`"data"`).
 
         Several times `codebook_size` latents give a good start. With several processes rank 0 decides for
-        all.
+        all. With `ranges`, as in `forward`, the codes of a range start from the latents that may take them.
         """
         if method not in ("kmeans", "data"):
             raise ValueError(f"codebook initialization is {method!r}, expected 'kmeans' or 'data'")
         vectors = self._vectors_to_cluster(latents)
         vectors = vectors[mask] if mask is not None else vectors.flatten(0, -2)
-        centers, counts = kmeans(
-            vectors, self.codebook_size, 10 if method == "kmeans" else 0, generator
-        )
+        num_iterations = 10 if method == "kmeans" else 0
+        if ranges is None:
+            centers, counts = kmeans(vectors, self.codebook_size, num_iterations, generator)
+        else:
+            ranges = ranges[mask] if mask is not None else ranges.flatten(0, -2)
+            centers, counts = self._cluster_ranges(vectors, ranges, num_iterations, generator)
         if dist.is_available() and dist.is_initialized():
             dist.broadcast(centers, src=0)
             dist.broadcast(counts, src=0)
@@ -282,6 +314,32 @@ class Quantizer(nn.Module):
 
     def _vectors_to_cluster(self, latents: torch.Tensor) -> torch.Tensor:
         return latents.detach().float()
+
+    def _cluster_ranges(
+        self,
+        vectors: torch.Tensor,
+        ranges: torch.Tensor,
+        num_iterations: int,
+        generator: torch.Generator | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """k-means for each range apart; codes in no range but the whole codebook start from all vectors."""
+        codes = torch.arange(self.codebook_size, device=vectors.device)
+        centers, counts = (
+            vectors.new_zeros(len(codes), vectors.shape[1]),
+            vectors.new_zeros(len(codes)),
+        )
+        free = torch.ones_like(codes, dtype=torch.bool)
+        for start, end in ranges.unique(dim=0).tolist():
+            if end - start < self.codebook_size:
+                members = vectors[(ranges == ranges.new_tensor([start, end])).all(dim=1)]
+                centers[start:end], counts[start:end] = kmeans(
+                    members, end - start, num_iterations, generator
+                )
+                free[start:end] = False
+        if free.any():
+            some = kmeans(vectors, int(free.sum()), num_iterations, generator)
+            centers[free], counts[free] = some
+        return centers, counts
 
     def _set_codebook(
         self, centers: torch.Tensor, counts: torch.Tensor, vectors: torch.Tensor
@@ -293,7 +351,13 @@ class Quantizer(nn.Module):
             self.ema_sums.copy_(centers * self.ema_counts[:, None])
 
     @torch.no_grad()
-    def _collect(self, rows: torch.Tensor, codes: torch.Tensor, weights: torch.Tensor) -> None:
+    def _collect(
+        self,
+        rows: torch.Tensor,
+        codes: torch.Tensor,
+        weights: torch.Tensor,
+        ranges: torch.Tensor | None = None,
+    ) -> None:
         """Note what a training forward assigned to which code, and draw the latents that dead codes may move to."""
         self.pending_counts.index_add_(0, codes, weights)
         if not self.learned_codebook:
@@ -302,7 +366,13 @@ class Quantizer(nn.Module):
             # One candidate for each code; a batch without any real position leaves the candidates as they are.
             some = weights.sum() > 0
             drawn = torch.multinomial(weights + ~some, self.codebook_size, replacement=True)
-            self.pending_latents.copy_(torch.where(some, rows[drawn], self.pending_latents))
+            usable = some
+            if ranges is not None:
+                # A code waits for the update in which it draws a latent that may take it.
+                columns = torch.arange(self.codebook_size, device=rows.device)
+                start, end = ranges.reshape(-1, 2)[drawn].unbind(dim=1)
+                usable = (some & (columns >= start) & (columns < end))[:, None]
+            self.pending_latents.copy_(torch.where(usable, rows[drawn], self.pending_latents))
 
     @torch.no_grad()
     def apply_update(self) -> None:
@@ -311,11 +381,13 @@ class Quantizer(nn.Module):
         new_counts = all_reduce_sum(self.pending_counts)
         self.ema_counts.lerp_(new_counts, 1 - self.ema_decay)
         mean_count = self.ema_counts.mean()
-        # An update without any latent (all masked) says nothing about which codes are dead.
-        dead = (self.ema_counts < self.revival_threshold * mean_count) & (new_counts.sum() > 0)
-        self.ema_counts.copy_(torch.where(dead, mean_count, self.ema_counts))
         if self.revival_threshold > 0 and dist.is_available() and dist.is_initialized():
             dist.broadcast(self.pending_latents, src=0)
+        # An update without any latent (all masked) says nothing about which codes are dead; nor can a code
+        # move for which no latent was drawn, which stays zero.
+        dead = (self.ema_counts < self.revival_threshold * mean_count) & (new_counts.sum() > 0)
+        dead &= self.pending_latents.any(dim=1)
+        self.ema_counts.copy_(torch.where(dead, mean_count, self.ema_counts))
         dead, counts = dead[:, None], self.ema_counts[:, None]
         if self.learned_codebook:
             if self.revival_threshold > 0:
@@ -332,7 +404,12 @@ class Quantizer(nn.Module):
         self.pending_counts.zero_()
         self.pending_latents.zero_()
 
-    def _check(self, latents: torch.Tensor, mask: torch.Tensor | None) -> None:
+    def _check(
+        self,
+        latents: torch.Tensor,
+        mask: torch.Tensor | None,
+        ranges: torch.Tensor | None = None,
+    ) -> None:
         if latents.shape[-1] != self.input_dim:
             raise ValueError(
                 f"latents have {latents.shape[-1]} dimensions, this quantizer takes {self.input_dim}"
@@ -341,6 +418,10 @@ class Quantizer(nn.Module):
             raise ValueError(
                 f"mask is {mask.dtype} of shape {tuple(mask.shape)}, expected torch.bool of shape "
                 f"{tuple(latents.shape[:-1])}"
+            )
+        if ranges is not None and ranges.shape != (*latents.shape[:-1], 2):
+            raise ValueError(
+                f"ranges have shape {tuple(ranges.shape)}, expected {(*latents.shape[:-1], 2)}"
             )
 
 
@@ -373,17 +454,22 @@ class EMAQuantizer(Quantizer):
             revival_threshold=revival_threshold,
         )
 
-    def forward(self, latents: torch.Tensor, mask: torch.Tensor | None = None) -> QuantizerOutput:
-        """Quantize `(batch, *, codebook_dim)`; see `QuantizerOutput`."""
-        self._check(latents, mask)
+    def forward(
+        self,
+        latents: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        ranges: torch.Tensor | None = None,
+    ) -> QuantizerOutput:
+        """Quantize `(batch, *, codebook_dim)`; see `QuantizerOutput`, and `nearest_codes` for `ranges`."""
+        self._check(latents, mask, ranges)
         weight = (
             torch.ones(latents.shape[:-1], device=latents.device) if mask is None else mask.float()
         )
-        codes = nearest_codes(latents, self.codebook)
+        codes = nearest_codes(latents, self.codebook, ranges=ranges)
         counts = torch.zeros_like(self.ema_counts).index_add_(0, codes.flatten(), weight.flatten())
         if self.training:
             rows = latents.detach().float().flatten(0, -2)
-            self._collect(rows, codes.flatten(), weight.flatten())
+            self._collect(rows, codes.flatten(), weight.flatten(), ranges)
         quantized = F.embedding(codes, self.codebook)
         error = (latents.float() - quantized).square().sum(dim=-1) * weight
         commitment_loss = error.flatten(1).sum(dim=1)  # eq. (3), per example
