@@ -1,0 +1,194 @@
+# Copyright 2026 The hf_vq Authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Pictures of codes: the path of an interpolation, a codebook in two dimensions, the code map of sentences.
+
+Each function returns a matplotlib figure; `figure.savefig("path.png")` writes it.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ._extras import require
+
+require("matplotlib", extra="plots")
+
+# ruff: noqa: E402  the import below needs the extra
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from .code_pictures import color_codes
+from .latent_tables import OperationTable
+from .text_codec import TextCodec, TextOrCodes
+
+NEW_WORD = "#c0392b"
+
+
+def plot_path(table: OperationTable) -> Figure:
+    """One path of `interpolate`, a line for each `t`, with the words that are new in a line in red and bold."""
+    if not table.records or "t" not in table[0]:
+        raise ValueError(f"plot_path takes a table of interpolate, got {table.operation!r}")
+    records = [table[0]]
+    for record in table.records[1:]:
+        if record["t"] <= records[-1]["t"]:
+            break
+        records.append(record)
+    words = [record["text"].split() for record in records]
+    width = max((len(record["text"]) for record in records), default=0) + 8
+    figure = Figure(
+        figsize=(max(4.0, 0.1 * width), 0.32 * len(records) + 0.4), layout="constrained"
+    )
+    axes = figure.add_subplot()
+    axes.set(xlim=(0, width), ylim=(len(records), -0.5))
+    axes.axis("off")
+    for line, (record, now) in enumerate(zip(records, words, strict=True)):
+        new = _new_words(words[line - 1] if line else now, now)
+        text = {"family": "monospace", "fontsize": 9, "va": "center"}
+        axes.text(0, line, f"{record['t']:.2f}", color="gray", **text)
+        column = 6
+        for index, word in enumerate(now):
+            style = {"color": NEW_WORD, "weight": "bold"} if index in new else {}
+            axes.text(column, line, word, **text, **style)
+            column += len(word) + 1
+    axes.set_title(table.operation, fontsize=10, loc="left")
+    return figure
+
+
+def plot_codebook(
+    codec: TextCodec,
+    texts: Sequence[str],
+    roles: Sequence[Sequence[str | None]] | None = None,
+    *,
+    group: int = 0,
+    num_labels: int = 20,
+) -> Figure:
+    """The codes on the first two principal components of the codebook.
+
+    A dot is as large as the code is frequent in the texts, and as dark, or with `roles` it has the color of
+    the role in which the code stands most often. Codes that do not occur are gray crosses.
+
+    Args:
+        codec: The model and its tokenizer.
+        texts: Where to count.
+        roles: For each text the role of each of its words, None for a word without.
+        group: Which codebook, if there are several.
+        num_labels: How many of the most frequent codes are labeled with their most frequent word.
+    """
+    counts, names, words = _count(codec, texts, roles, group)
+    points = _principal_plane(codec.space().codebooks[group])
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.add_subplot()
+    unused = [code for code in range(codec.codebook_size) if not counts[code]]
+    axes.scatter(*points[unused].T, marker="x", s=8, linewidths=0.5, c="lightgray", label="unused")
+    used = sorted(counts, key=lambda code: (counts[code], code))
+    sizes = torch.tensor([counts[code] for code in used], dtype=torch.float64)
+    areas = 8 + 200 * sizes / sizes.max()
+    if roles is None:
+        dots = axes.scatter(*points[used].T, s=areas, c=sizes.log10(), cmap="viridis_r", alpha=0.8)
+        figure.colorbar(dots, ax=axes, label="log10 of the count")
+    else:
+        for number, name in enumerate(sorted(set(names.values()))):
+            chosen = [i for i, code in enumerate(used) if names[code] == name]
+            axes.scatter(
+                *points[[used[i] for i in chosen]].T,
+                s=areas[chosen],
+                color=f"C{number % 10}",
+                alpha=0.8,
+                label=name,
+            )
+        axes.legend(fontsize=8, markerscale=0.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    for code in used[::-1][:num_labels]:
+        axes.annotate(words[code], points[code].tolist(), fontsize=7)
+    axes.set(xlabel="first principal component", ylabel="second principal component")
+    return figure
+
+
+def plot_code_map(codec: TextCodec, texts: TextOrCodes | Sequence[TextOrCodes]) -> Figure:
+    """A line for each sentence, a cell for each code; codes that are near each other have similar colors."""
+    sentences = codec.read(texts)
+    colors = [color_codes(codebook) / 255 for codebook in codec.space().codebooks]
+    lines = [(sentence, group) for sentence in sentences for group in range(len(colors))]
+    longest = max(len(sentence.codes) for sentence in sentences)
+    figure = Figure(figsize=(0.75 * longest + 0.3, 0.8 * len(lines) + 0.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlim=(0, longest), ylim=(len(lines), 0))
+    axes.axis("off")
+    text = {"ha": "center", "va": "center"}
+    for line, (sentence, group) in enumerate(lines):
+        for position, code in enumerate(sentence.codes[:, group].tolist()):
+            color = colors[group][code]
+            axes.add_patch(Rectangle((position, line), 1, 0.5, facecolor=color, edgecolor="white"))
+            dark = float(color.mean()) < 0.5
+            axes.text(
+                position + 0.5,
+                line + 0.25,
+                str(code),
+                fontsize=8,
+                color="white" if dark else "black",
+                **text,
+            )
+            piece = codec.piece(sentence, position)
+            if group == 0 and piece is not None:
+                axes.text(position + 0.5, line + 0.75, piece, fontsize=8, **text)
+    return figure
+
+
+def _new_words(before: list[str], after: list[str]) -> set[int]:
+    matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
+    return {
+        index
+        for tag, _, _, start, end in matcher.get_opcodes()
+        if tag != "equal"
+        for index in range(start, end)
+    }
+
+
+def _count(
+    codec: TextCodec,
+    texts: Sequence[str],
+    roles: Sequence[Sequence[str | None]] | None,
+    group: int,
+) -> tuple[Counter[int], dict[int, str], dict[int, str]]:
+    """How often each code occurs, its most frequent role and its most frequent word."""
+    seen_roles: dict[int, Counter[str]] = {}
+    seen_words: dict[int, Counter[str]] = {}
+    for row, sentence in enumerate(codec.read(texts)):
+        for code, word in zip(
+            sentence.codes[:, group].tolist(), codec.words(sentence), strict=True
+        ):
+            index, text = word
+            role = None if roles is None or index is None else roles[row][index]
+            seen_roles.setdefault(code, Counter())[role or "none"] += 1
+            seen_words.setdefault(code, Counter())[text] += 1
+    counts = Counter({code: words.total() for code, words in seen_words.items()})
+    names = {code: _most_common(roles_of) for code, roles_of in seen_roles.items()}
+    return counts, names, {code: _most_common(words) for code, words in seen_words.items()}
+
+
+def _most_common(counts: Counter[str]) -> str:
+    return min(counts, key=lambda name: (-counts[name], name))
+
+
+def _principal_plane(codebook: torch.Tensor) -> Any:
+    centered = codebook.cpu() - codebook.cpu().mean(dim=0)
+    axes = torch.linalg.svd(centered, full_matrices=False).Vh[:2]
+    # The sign of a principal component is arbitrary: its largest entry is positive.
+    axes = axes * axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()
+    return (centered @ axes.T).numpy()
+
+
+__all__ = ["plot_code_map", "plot_codebook", "plot_path"]
