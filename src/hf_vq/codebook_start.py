@@ -36,7 +36,7 @@ from accelerate.utils import tqdm
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["start_codebook"]
+__all__ = ["endless", "start_codebook"]
 
 
 def start_codebook(
@@ -46,6 +46,7 @@ def start_codebook(
     *,
     warmup_steps: int = 0,
     learning_rate: float = 1e-3,
+    max_grad_norm: float = 1000.0,
     latents_per_code: int = 20,
     seed: int = 0,
 ) -> int:
@@ -55,11 +56,12 @@ def start_codebook(
 
     Args:
         accelerator: Gives the precision of the warm-up.
-        model: Has `bypass_quantizer(bool)`, `initialize_codebook(batches, generator=)` and an output with
-            `.loss`.
-        batches: Training batches, dicts that the model takes, with `pixel_values`.
+        model: Has `encode`, `bypass_quantizer(bool)`, `initialize_codebook(batches, generator=)` and an output
+            with `.loss`; its `main_input_name` and `attention_mask`, if there is one, are what it encodes.
+        batches: Training batches, dicts that the model takes; `endless` for a warm-up of several passes.
         warmup_steps: Updates without the quantizer, at a constant learning rate; 0 for none.
         learning_rate: Of AdamW, in the warm-up.
+        max_grad_norm: To which the gradient is clipped in the warm-up; a loss that is a sum needs a large one.
         latents_per_code: How many latents the codebook is fitted to, for each of its codes.
         seed: Of the choice of first codes.
 
@@ -67,22 +69,48 @@ def start_codebook(
         The number of updates taken, fewer than `warmup_steps` if the batches ran out.
     """
     batches = iter(batches)
-    steps = _warm_up(accelerator, model, islice(batches, warmup_steps), warmup_steps, learning_rate)
-    images = [batch["pixel_values"] for batch in islice(batches, 1)]
-    if not images:
+    warm_up = islice(batches, warmup_steps)
+    steps = _warm_up(accelerator, model, warm_up, warmup_steps, learning_rate, max_grad_norm)
+    chosen = list(islice(batches, 1))
+    if not chosen:
         raise ValueError(
             f"the data ended after {steps} batches of warm-up, and the codebook needs some to start from: "
             f"use fewer than {warmup_steps} warm-up steps"
         )
-    latents_per_batch = model.encode(images[0][:1]).codes.numel() * len(images[0])
-    wanted = latents_per_code * model.config.codebook_size
-    images += [batch["pixel_values"] for batch in islice(batches, wanted // latents_per_batch)]
-    model.initialize_codebook(images, generator=torch.Generator().manual_seed(seed))
+    num_codes = model.config.codebook_size * getattr(model.config, "codes_per_token", 1)
+    more = latents_per_code * num_codes // _count_latents(model, chosen[0])
+    chosen += islice(batches, more)
+    model.initialize_codebook(chosen, generator=torch.Generator().manual_seed(seed))
     return steps
 
 
+def endless(batches: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+    """Pass after pass over batches that can be iterated again; none if a pass gives none."""
+    while True:
+        batch = None
+        for batch in batches:  # noqa: B007  the last value is used below
+            yield batch
+        if batch is None:
+            return
+
+
+@torch.no_grad()
+def _count_latents(model: Any, batch: dict[str, torch.Tensor]) -> int:
+    was_training = model.training
+    model.eval()
+    names = [name for name in (model.main_input_name, "attention_mask") if name in batch]
+    codes = model.encode(**{name: batch[name] for name in names}).codes
+    model.train(was_training)
+    return max(1, int((codes >= 0).sum()))
+
+
 def _warm_up(
-    accelerator: Accelerator, model: Any, batches: Iterator, total: int, learning_rate: float
+    accelerator: Accelerator,
+    model: Any,
+    batches: Iterator,
+    total: int,
+    learning_rate: float,
+    max_grad_norm: float,
 ) -> int:
     if total == 0:
         return 0
@@ -94,7 +122,7 @@ def _warm_up(
         with accelerator.autocast():
             loss = model(**batch).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1000.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         steps += 1

@@ -140,15 +140,15 @@ def evaluate_image_autoencoder(
             loader = accelerator.prepare_data_loader(loader)
     totals = _Totals(model.config.codebook_size)
     seconds, batch_size = 0.0, 0
-    with _eval_mode(model), _signed_off(loader):
+    with eval_mode(model), signed_off(loader):
         for batch in islice(loader, max_batches):
             images = batch["pixel_values"].to(next(model.parameters()).device)
             batch_size = max(batch_size, len(images))
-            _synchronize(images.device)
+            synchronize(images.device)
             start = time.perf_counter()
             codes = model.encode(images).codes
             reconstruction = model.decode(codes=codes).reconstruction
-            _synchronize(images.device)
+            synchronize(images.device)
             seconds += time.perf_counter() - start
 
             figures = _figures_per_image(images, reconstruction) | _output_scalars(model, images)
@@ -191,7 +191,8 @@ class _Totals:
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode for a while."""
     # Module by module, since a part may have been frozen in eval mode on purpose.
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -203,7 +204,7 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _signed_off(loader: Iterable) -> Iterator[None]:
+def signed_off(loader: Iterable) -> Iterator[None]:
     """Sign the loader off in the end, which Accelerate misses when an iteration stops early.
 
     It would stay the active loader, and tell a training loop around this when its data end.
@@ -215,7 +216,8 @@ def _signed_off(loader: Iterable) -> Iterator[None]:
             loader.end()
 
 
-def _synchronize(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait for the device, before the clock is read."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 

@@ -28,13 +28,21 @@ from huggingface_hub import CommitInfo, HfApi, ModelCard
 from jinja2 import Environment, StrictUndefined
 from jinja2.exceptions import TemplateError
 from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    Pipeline,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.image_processing_utils import BaseImageProcessor
 
 # The top-level name is a placeholder without torchvision before transformers 5.23.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-from . import pipelines
+from . import pipelines, text_pipelines
 from .models import MODELS
 
 logger = logging.getLogger(__name__)
@@ -65,19 +73,33 @@ def load_image_autoencoder(
         ValueError: If there is no such checkpoint, it belongs to a model that is not ours, or weights are damaged or
             missing (which transformers would fill up with random numbers).
     """
+    return _load(checkpoint, revision, AutoModel, AutoImageProcessor)
+
+
+def load_text_autoencoder(
+    checkpoint: str | Path, revision: str = "main"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Loads a model in eval mode and its tokenizer, like `load_image_autoencoder`."""
+    return _load(checkpoint, revision, AutoModelForSeq2SeqLM, AutoTokenizer)
+
+
+def _load(
+    checkpoint: str | Path, revision: str, auto_class: Any, processor_class: Any
+) -> tuple[Any, Any]:
     name = str(checkpoint)
     try:
         config = AutoConfig.from_pretrained(name, revision=revision)
-        rows = [row for row in MODELS if row[0] is type(config)]
+        offered = [row for row in MODELS if row[2] is auto_class]
+        rows = [row for row in offered if row[0] is type(config)]
         if not rows:
-            known = ", ".join(repr(row[0].model_type) for row in MODELS)
+            known = ", ".join(repr(row[0].model_type) for row in offered)
             raise ValueError(
                 f"{name} holds a model of type {config.model_type!r}, expected {known}"
             )
         loaded: Any = rows[0][1].from_pretrained(
             name, config=config, revision=revision, output_loading_info=True
         )
-        processor = AutoImageProcessor.from_pretrained(name, revision=revision)
+        processor = processor_class.from_pretrained(name, revision=revision)
     except SafetensorError as error:
         raise ValueError(f"the weights in {name} are truncated or damaged: {error}") from error
     except OSError as error:
@@ -129,19 +151,19 @@ def attach_code(model: PreTrainedModel, processor: Any = None) -> Iterator[None]
 
 def save_for_hub(
     model: PreTrainedModel,
-    processor: BaseImageProcessor,
+    processor: BaseImageProcessor | PreTrainedTokenizerBase,
     folder: str | Path,
     card: str | None = None,
 ) -> Path:
     """Writes a folder that works for people without hf_vq.
 
     It holds safetensors, configuration, processor, their source files, the custom pipeline and the card. They load it
-    with `AutoModel.from_pretrained(folder, trust_remote_code=True)`, or with `pipeline("image-reconstruction",
-    model=folder, trust_remote_code=True)`.
+    with `AutoModel.from_pretrained(folder, trust_remote_code=True)` (texts: `AutoModelForSeq2SeqLM`), or with
+    `pipeline("image-reconstruction", model=folder, trust_remote_code=True)` (texts: `"text-reconstruction"`).
 
     Args:
-        model: A model of the `MODELS` table that reads images.
-        processor: Its image processor.
+        model: A model of the `MODELS` table.
+        processor: Its image processor or tokenizer.
         folder: Where to write; created if needed.
         card: Text of the model card with its metadata, for example from `render_card`.
 
@@ -152,9 +174,18 @@ def save_for_hub(
     folder.mkdir(parents=True, exist_ok=True)
     was_training = model.training
     with attach_code(model, processor):
-        pipeline = pipelines.ImageReconstructionPipeline(
-            model=model, image_processor=processor, task=pipelines.TASK, device=model.device
-        )
+        pipeline: Pipeline
+        if isinstance(processor, PreTrainedTokenizerBase):
+            pipeline = text_pipelines.TextCodesPipeline(
+                model=model,
+                tokenizer=processor,
+                task=text_pipelines.TEXT_TASKS[0],
+                device=model.device,
+            )
+        else:
+            pipeline = pipelines.ImageReconstructionPipeline(
+                model=model, image_processor=processor, task=pipelines.TASK, device=model.device
+            )
         pipeline.save_pretrained(folder)
     model.train(was_training)
     if card is not None:
@@ -236,4 +267,11 @@ def render_card(template: str | Path, record: Mapping[str, Any] | str | Path, **
         raise ValueError(f"cannot fill {template}: {error}") from error
 
 
-__all__ = ["attach_code", "load_image_autoencoder", "publish", "render_card", "save_for_hub"]
+__all__ = [
+    "attach_code",
+    "load_image_autoencoder",
+    "load_text_autoencoder",
+    "publish",
+    "render_card",
+    "save_for_hub",
+]
