@@ -38,6 +38,7 @@ from .t5_vqvae_layers import (
     T5VQVAEEncoder,
     T5VQVAEEncoderOutput,
     T5VQVAEPreTrainedModel,
+    boolean_mask,
 )
 
 
@@ -91,6 +92,8 @@ class T5VQVAEForConditionalGeneration(
     ```
     """
 
+    encoder: T5VQVAEEncoder
+
     def __init__(self, config: T5VQVAEConfig):
         config.validate()  # keywords of `from_pretrained` are set on a configuration that is already there
         super().__init__(config)
@@ -136,7 +139,7 @@ class T5VQVAEForConditionalGeneration(
     ) -> T5VQVAEEncoderOutput:
         """Latents `(B, S, D)` to codes; like `encode` otherwise."""
         self._check_vectors("latents", latents)
-        mask = self.encoder._mask(latents, attention_mask)
+        mask = boolean_mask(latents, attention_mask)
         return self.encoder.quantize(latents.to(self.dtype), mask, role_ids)
 
     def embed_codes(self, codes: torch.LongTensor) -> torch.FloatTensor:
@@ -179,7 +182,6 @@ class T5VQVAEForConditionalGeneration(
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         role_ids: torch.LongTensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> T5VQVAEOutput | tuple:
         """Encode, quantize, decode, and with labels compare.
@@ -197,9 +199,10 @@ class T5VQVAEForConditionalGeneration(
             labels: `(B, T)`, -100 where none counts.
             use_cache: whether to return a cache.
             role_ids: `(B, S)`, for each position the index of its role in `role_ranges`, or -1.
-            num_items_in_batch: label tokens of the whole update, of which this batch is a part.
-            kwargs: `return_dict=False` for a tuple, `output_attentions=True` and the like, as for T5.
+            kwargs: `return_dict=False` for a tuple, `output_attentions=True` and the like, as for T5; and
+                `num_items_in_batch`, the label tokens of the whole update of which this batch is a part.
         """
+        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
         if encoder_outputs is None:
             if input_ids is not None:
                 self._check_ids(input_ids)
@@ -238,7 +241,7 @@ class T5VQVAEForConditionalGeneration(
         self,
         logits: torch.Tensor,
         labels: torch.Tensor,
-        encoder_outputs: BaseModelOutput | tuple,
+        encoder_outputs: Any,
         num_items: torch.Tensor | int | None,
     ) -> dict[str, torch.Tensor]:
         """Eq. (23): every sum is divided by the label tokens, so micro-batches add up to the large batch."""
@@ -268,9 +271,7 @@ class T5VQVAEForConditionalGeneration(
     def generate_from_codes(self, codes: torch.LongTensor, **kwargs: Any) -> Any:
         """`generate` from codes `(B, S, codes_per_token)`, -1 at padding; takes what `generate` takes."""
         memory, mask = self._read(codes, None, None)
-        return self.generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=memory), attention_mask=mask, **kwargs
-        )
+        return self._generate(memory, mask, **kwargs)
 
     def generate_from_latents(
         self,
@@ -283,9 +284,12 @@ class T5VQVAEForConditionalGeneration(
         if quantize:
             latents = self.quantize(latents, attention_mask).quantized
         memory, mask = self._read(None, latents, attention_mask)
-        return self.generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=memory), attention_mask=mask, **kwargs
-        )
+        return self._generate(memory, mask, **kwargs)
+
+    def _generate(self, memory: torch.Tensor, mask: torch.Tensor, **kwargs: Any) -> Any:
+        model: Any = self
+        outputs = BaseModelOutput(last_hidden_state=memory)
+        return model.generate(encoder_outputs=outputs, attention_mask=mask, **kwargs)
 
     def bypass_quantizer(self, bypass: bool = True) -> None:
         """Train a plain autoencoder for a while, or stop doing so.
@@ -314,12 +318,13 @@ class T5VQVAEForConditionalGeneration(
         quantizer = self._quantizer()
         was_training = self.training
         self.eval()
-        latents, roles = [], []
+        latents: list[torch.Tensor] = []
+        roles: list[torch.Tensor] = []
         for batch in batches:
             named = ("input_ids", "attention_mask", "role_ids")
             inputs = {name: batch[name].to(self.device) for name in named if name in batch}
-            output = self.encode(**inputs)
-            mask = self.encoder._mask(output.latents, inputs.get("attention_mask"))
+            output: Any = self.encode(**inputs)
+            mask = boolean_mask(output.latents, inputs.get("attention_mask"))
             latents.append(output.latents[mask].float())
             if "role_ids" in inputs:
                 roles.append(inputs["role_ids"][mask])
@@ -371,14 +376,14 @@ class T5VQVAEForConditionalGeneration(
         attention_mask: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the decoder reads, and its mask."""
-        if (codes is None) == (quantized is None):
-            raise ValueError("decoding takes exactly one of codes and quantized")
-        if quantized is None:
+        if codes is not None and quantized is None:
             quantized = self.embed_codes(codes)
             if attention_mask is None:
                 attention_mask = codes[..., 0] >= 0
+        elif codes is not None or quantized is None:
+            raise ValueError("decoding takes exactly one of codes and quantized")
         self._check_vectors("quantized", quantized)
-        mask = self.encoder._mask(quantized, attention_mask)
+        mask = boolean_mask(quantized, attention_mask)
         if not torch.compiler.is_compiling() and not mask.any(dim=1).all():
             raise ValueError("a sequence of codes is empty: nothing but padding")
         quantized = quantized.to(self.dtype) * mask[..., None]

@@ -38,6 +38,7 @@ class ProductQuantizer(nn.Module):
         latent_dim: width of the latents.
     """
 
+    groups: Any  # nn.ModuleList, whose members type checkers cannot see
     role_bounds: torch.Tensor
 
     def __init__(self, config: Any, latent_dim: int):

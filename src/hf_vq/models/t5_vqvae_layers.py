@@ -59,6 +59,18 @@ class T5VQVAEEncoderOutput(BaseModelOutput):
     kl_loss: torch.FloatTensor | None = None
 
 
+def boolean_mask(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """`(B, S)`, true at real positions; all are without an `attention_mask`."""
+    shape = hidden_states.shape[:2]
+    if attention_mask is None:
+        return torch.ones(shape, dtype=torch.bool, device=hidden_states.device)
+    if attention_mask.shape != shape:
+        raise ValueError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}, expected {tuple(shape)}"
+        )
+    return attention_mask.bool()
+
+
 class T5VQVAEEmbedding(nn.Module):
     """A table of vectors to be added to hidden states; an index of -1 adds nothing."""
 
@@ -85,7 +97,7 @@ class T5VQVAECrossAttention(T5Attention):
         )
 
     @property
-    def relative_attention_bias(self) -> nn.Embedding:
+    def relative_attention_bias(self) -> nn.Embedding:  # type: ignore[override]
         """The table under the name that T5 looks for."""
         return self.latent_position_bias
 
@@ -196,7 +208,7 @@ class T5VQVAEEncoder(T5VQVAEPreTrainedModel, T5Stack):
             raise ValueError("the encoder takes exactly one of input_ids and inputs_embeds")
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
-        mask = self._mask(inputs_embeds, attention_mask)
+        mask = boolean_mask(inputs_embeds, attention_mask)
         if self.role_embedding is not None and role_ids is not None:
             inputs_embeds = inputs_embeds + self.role_embedding(role_ids)
         blocks = self.block[: self.num_layers_below]
@@ -265,30 +277,16 @@ class T5VQVAEEncoder(T5VQVAEPreTrainedModel, T5Stack):
         attention_mask = create_bidirectional_mask(
             config=self.config, inputs_embeds=hidden_states, attention_mask=mask
         )
+        lowest: Any = self.block[0]
         length = hidden_states.shape[1]
-        bias = (
-            self.block[0]
-            .layer[0]
-            .SelfAttention.compute_bias(length, length, device=hidden_states.device)
+        bias = lowest.layer[0].SelfAttention.compute_bias(
+            length, length, device=hidden_states.device
         )
         for block in blocks:
             # positional, for gradient checkpointing
-            hidden_states = block(hidden_states, attention_mask, bias, None, None, None, **kwargs)[
-                0
-            ]
+            outputs = block(hidden_states, attention_mask, bias, None, None, None, **kwargs)
+            hidden_states = outputs[0]
         return hidden_states
-
-    def _mask(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        shape = hidden_states.shape[:2]
-        if attention_mask is None:
-            return torch.ones(shape, dtype=torch.bool, device=hidden_states.device)
-        if attention_mask.shape != shape:
-            raise ValueError(
-                f"attention_mask has shape {tuple(attention_mask.shape)}, expected {tuple(shape)}"
-            )
-        return attention_mask.bool()
 
 
 class T5VQVAEDecoder(T5VQVAEPreTrainedModel, T5Stack):
@@ -297,5 +295,6 @@ class T5VQVAEDecoder(T5VQVAEPreTrainedModel, T5Stack):
     def __init__(self, config: T5VQVAEConfig):
         super().__init__(config)
         if config.latent_positions == "cross_bias":
-            self.block[0].layer[1].EncDecAttention = T5VQVAECrossAttention(config, layer_idx=0)
+            lowest: Any = self.block[0]
+            lowest.layer[1].EncDecAttention = T5VQVAECrossAttention(config, layer_idx=0)
         self.post_init()
