@@ -71,6 +71,13 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.data_sources",
     },
     "src/hf_vq/text_tokenizer.py": {"tokenizers", "transformers"},
+    "src/hf_vq/symbolic_equivalence.py": {"numpy"},
+    "src/hf_vq/math_data.py": {
+        "datasets",
+        "sympy",
+        "hf_vq._extras",
+        "hf_vq.symbolic_equivalence",
+    },
     "src/hf_vq/text_data.py": {
         "datasets",
         "torch",
