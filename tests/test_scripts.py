@@ -41,7 +41,7 @@ from hf_vq.evaluation import read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
-RECIPES = sorted((SCRIPTS / "configs").glob("*.yaml"))
+RECIPES = sorted((SCRIPTS / "configs").glob("gmvq-*.yaml"))
 TINY = {
     "image_size": 8,
     "hidden_size": 12,

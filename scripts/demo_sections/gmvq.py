@@ -13,7 +13,6 @@
 # limitations under the License.
 """The demo of GM-VQ: codes of handwritten digits, beside k-means on patches."""
 
-import html
 import json
 import math
 import shutil
@@ -25,7 +24,15 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from demo_sections.page import DemoConfig, Section, counts_plot, image_tag, loss_plot, provenance
+from demo_sections.page import (
+    DemoConfig,
+    Section,
+    counts_plot,
+    image_tag,
+    loss_plot,
+    provenance,
+    table,
+)
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -299,12 +306,8 @@ def describe_run(
 
 def metrics_table(rows: Mapping[str, Mapping[str, float]]) -> str:
     """Return the figures as a table."""
-    head = "".join(f"<th>{title}</th>" for title, _ in COLUMNS.values())
-    body = "".join(
-        f"<tr><td>{html.escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in figures(row))}</tr>"
-        for name, row in rows.items()
-    )
-    return f'<div class="card scroll"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    head = ["", *(title for title, _ in COLUMNS.values())]
+    return table(head, ([name, *figures(row)] for name, row in rows.items()))
 
 
 def image_grid(

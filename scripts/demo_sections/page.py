@@ -17,7 +17,7 @@ import base64
 import html
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -38,7 +38,8 @@ class DemoConfig:
     output_dir: str = option(
         "runs/demo", "Folder for the page and the models; those of the last demo go."
     )
-    max_steps: int = option(1500, "Updates of the weights.")
+    max_steps: int = option(1500, "Updates of the weights of GM-VQ.")
+    text_max_steps: int = option(2000, "Updates of the weights of T5VQVAE.")
     seed: int = option(0, "Seed of the weights, of the data order and of the codebook's start.")
     progress_bar: bool = option(True, "Show progress bars.")
 
@@ -49,6 +50,18 @@ class Section:
 
     title: str
     html: str
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], css_class: str = "") -> str:
+    """Return a card with a table."""
+    cells = "".join(f"<th>{html.escape(title)}</th>" for title in head)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return (
+        f'<div class="card scroll"><table class="{css_class}"><thead><tr>{cells}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def image_tag(image: Image.Image, text: str, css_class: str = "") -> str:

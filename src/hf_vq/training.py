@@ -525,6 +525,9 @@ class _Run:
         for module in self.deferring:
             module.deferred_update = False
         self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
+        # Accelerate takes off its own wrappers of `forward` and with them the decorators below, such as the one that
+        # reads `return_dict`: without an attribute of the instance the class's own method is back.
+        vars(self.model).pop("forward", None)
         if self.compiled:
             self.model._compiled_call_impl = None
         # Not end_training(), which would take the process group away from whoever evaluates next.
