@@ -18,16 +18,18 @@
 """Train T5VQVAE on texts of the Hub, of a local file, or on mathematics that it generates.
 
     python scripts/train_t5_vqvae.py --config scripts/configs/t5-vqvae-expressions.yaml
-    python scripts/train_t5_vqvae.py --dataset my_texts.txt --source_column text --max_steps 1000 --output_dir runs/mine
-    python scripts/train_t5_vqvae.py --init_from google-t5/t5-base --dataset pairs.csv --source_column question \
+    python scripts/train_t5_vqvae.py --dataset texts.txt --source_column text --train_split 'train[:-500]' \
+        --test_splits 'train[-500:]' --max_steps 1000 --output_dir runs/mine
+    python scripts/train_t5_vqvae.py --init_from google-t5/t5-base --dataset pairs/ --source_column question \
         --target_column answer --learning_rate 5e-5 --num_train_epochs 10 --output_dir runs/pairs
-    python scripts/train_t5_vqvae.py --stage prior --checkpoint runs/mine/best --dataset my_texts.txt \
-        --source_column text --max_steps 1000 --output_dir runs/mine-prior
+    python scripts/train_t5_vqvae.py --stage prior --checkpoint runs/mine/best --dataset texts.txt \
+        --source_column text --test_splits 'train[-500:]' --train_split 'train[:-500]' --max_steps 1000 \
+        --output_dir runs/mine-prior
 
 Without `--init_from` a small T5 starts from scratch, and without `--tokenizer` one is trained on the training texts.
 The model that is best on held-out training texts is scored on the test split: `<output_dir>/best.json`. Several GPUs:
 `accelerate launch --num_processes 4 scripts/train_t5_vqvae.py ...`. A minute on a CPU: the first recipe with
-`--max_steps 100 --max_train_samples 2000 --max_test_samples 200`. `--resume_from_checkpoint latest` continues a run;
+`--max_steps 100 --max_train_samples 2000 --max_test_samples 200`; after `--test_splits` nothing, for no test. `--resume_from_checkpoint latest` continues a run;
 `--help` lists every option.
 """
 
@@ -130,29 +132,36 @@ class PriorConfig:
     num_samples: int = option(8, "Texts to write from sampled codes in the end.")
 
 
-def model_option(config_field: dataclasses.Field) -> tuple[str, Any, Any]:
-    """Make an option of a field of T5VQVAEConfig, whose docstring says what it means."""
-    name = config_field.name
-    found = re.search(rf"^ *{name}: (.*?)(?=^ *\w+: |\Z)", T5VQVAEConfig.__doc__ or "", re.M | re.S)
-    text = " ".join(found[1].split()) if found else ""
-    unset = f"Unset: {config_field.default}, or what init_from has."
+# Of a word: "none" would mean None where None is allowed, and it is one of the quantizers.
+UNSET = "unset"
+
+
+def model_option(name: str, kind: Any, default: Any, text: str) -> tuple[str, Any, Any]:
+    """Make an option whose default is the checkpoint's value or, from scratch, ours."""
+    text = f"{text} Unset: {default}, or what init_from has."
     if name == "temperature_anneal_steps":
-        unset = "Unset: 90 % of all."
-    return name, config_field.type | None, option(None, f"{text} {unset}")
+        text = f"{text.partition(' Unset')[0]} Unset: 90 % of all."
+    return (
+        (name, str, option(UNSET, text)) if kind is str else (name, kind | None, option(None, text))
+    )
 
 
-def size_option(name: str, default: Any) -> tuple[str, Any, Any]:
-    """Make an option of the size of a T5 from scratch."""
-    help = f"As in T5Config. Unset: {default}, or what init_from has."
-    return name, type(default) | None, option(None, help)
+def config_help(name: str) -> str:
+    """Return what the docstring of T5VQVAEConfig says about a field."""
+    pattern = rf"^ *{name}: (.*?)(?=^ *\w+: |\Z)"
+    found = re.search(pattern, T5VQVAEConfig.__doc__ or "", re.MULTILINE | re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
 
 
 ModelConfig = make_dataclass(
     "ModelConfig",
     [
-        *(size_option(name, default) for name, default in SMALL_T5.items()),
         *(
-            model_option(f)
+            model_option(name, type(default), default, "As in T5Config.")
+            for name, default in SMALL_T5.items()
+        ),
+        *(
+            model_option(f.name, f.type, f.default, config_help(f.name))
             for f in dataclasses.fields(T5VQVAEConfig)
             if f.name in vars(T5VQVAEConfig)["__annotations__"]
         ),
@@ -175,7 +184,7 @@ def load_tokenizer(start: StartConfig, texts: list[str]) -> Any:
 
 def build_model(options: dict[str, Any], start: StartConfig, tokenizer: Any) -> Any:
     """Return a T5VQVAE, from scratch or with the weights of a T5 or a T5VQVAE."""
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, UNSET)}
     if start.init_from is None:
         sizes = SMALL_T5 | given
         config = T5VQVAEConfig(
@@ -320,12 +329,12 @@ def train_prior(training: TrainingConfig, data: TextConfig, options: PriorConfig
     codec = TextCodec(model.to(Accelerator(cpu=training.cpu).device), tokenizer)
     codes = codec.encode(train_texts["source"][:])
     held_out = codec.encode(eval_texts["source"][:])
-    longest = max(codec.encode(test["source"][:]).shape[1] for test in tests.values())
+    longest = [codec.encode(test["source"][:]).shape[1] for test in tests.values()]
     set_seed(training.seed)  # of the initial weights
     prior = CodePrior.create(
         codec.codebook_size,
         codec.codes_per_token,
-        max_codes=max(codes.shape[1], held_out.shape[1], longest),
+        max_codes=max(codes.shape[1], held_out.shape[1], *longest),
         hidden_size=options.prior_hidden_size,
         num_layers=options.prior_num_layers,
         num_heads=options.prior_num_heads,

@@ -177,6 +177,8 @@ def test_resuming_equals_an_uninterrupted_run(texts, tmp_path):
 
 def test_training_without_quantizer_and_with_roles(texts, tmp_path):
     run(texts, tmp_path / "plain", quantizer="none", eval_split="train[-8:]")
+    model, _ = load_text_autoencoder(tmp_path / "plain" / "best")
+    assert model.config.quantizer == "none"
     assert "rate" not in read_record(tmp_path / "plain" / "best.json")["metrics"]
 
     roles = {"ARG0": [0, 4], "V": [4, 8], "ARG1": [8, 12]}
@@ -404,7 +406,9 @@ def test_pictures_and_lines_of_json(checkpoint):
     pytest.importorskip("matplotlib", reason="needs the extra `plots`")
     base = words({"checkpoint": checkpoint, "text": TEXTS})
     edit_text.main([*base, "--output", "table.jsonl", "--picture", "codes.png"])
-    assert [json.loads(line)["input"] for line in Path("table.jsonl").open()] == TEXTS
+    assert [
+        json.loads(line)["input"] for line in Path("table.jsonl").read_text().splitlines()
+    ] == TEXTS
     edit_text.main([*base, "--operation", "interpolate", "--picture", "path.png"])
     assert Path("codes.png").stat().st_size > 0
     assert Path("path.png").stat().st_size > 0

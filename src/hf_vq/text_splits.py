@@ -49,7 +49,10 @@ class TextConfig:
         None, "Texts that decide which model is best; unset: a share of the training texts."
     )
     eval_share: float = option(0.05, "That share; they are drawn, always the same ones.")
-    test_splits: list[str] = option(["test"], "Texts for the final figures; none for no figures.")
+    test_splits: list[str] = option(
+        ["test"],
+        "Texts for the final figures; after the name of this option nothing, for no figures.",
+    )
     max_train_samples: int | None = option(None, "Read no more than so many training texts.")
     max_test_samples: int | None = option(None, "Read no more than so many texts of a test split.")
     allow_overlap: bool = option(False, "Go on although test texts occur in training.")
