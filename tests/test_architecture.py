@@ -115,8 +115,24 @@ IMPORTS: dict[str, set[str]] = {
     "src/hf_vq/codebook_start.py": {"accelerate", "torch", "hf_vq._extras"},
     "src/hf_vq/code_pictures.py": {"numpy", "PIL", "torch"},
     "src/hf_vq/metrics.py": {"torch", "numpy"},
+    "src/hf_vq/optimal_transport.py": {"numpy"},
+    "src/hf_vq/interpolation_smoothness.py": {"numpy", "hf_vq.optimal_transport"},
+    "src/hf_vq/role_metrics.py": {"numpy", "sklearn", "hf_vq._extras"},
+    "src/hf_vq/text_metrics.py": {
+        "numpy",
+        "hf_vq.interpolation_smoothness",
+        "hf_vq.role_metrics",
+        "hf_vq.symbolic_equivalence",
+    },
+    "src/hf_vq/text_scorers.py": {"torch", "transformers"},
     # evaluate.load copies the file away, so that it imports the installed package
-    "src/hf_vq/evaluate_metrics/*.py": {"datasets", "evaluate", "torch", "hf_vq.metrics"},
+    "src/hf_vq/evaluate_metrics/*.py": {
+        "datasets",
+        "evaluate",
+        "torch",
+        "hf_vq.metrics",
+        "hf_vq.text_metrics",
+    },
     "src/hf_vq/evaluation.py": {"torch", "accelerate", "hf_vq.metrics", "hf_vq._extras"},
     # codes of texts and what is done with them; a checkpoint with a pipeline carries all but the last three
     "src/hf_vq/code_format.py": {"torch"},

@@ -29,7 +29,7 @@ import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import sympy
 from sympy.parsing.sympy_parser import auto_number, parse_expr
@@ -155,7 +155,7 @@ def _tree(rng: random.Random, variable: str, depth: int) -> sympy.Expr:
         if kind < 0.5:
             return _SYMBOLS[variable]
         return _SYMBOLS[rng.choice(list(_SYMBOLS))] if kind < 0.75 else sympy.Integer(_digit(rng))
-    operation = rng.choice(("add", "multiply", "power", *_FUNCTIONS))
+    operation: Any = rng.choice(("add", "multiply", "power", *_FUNCTIONS))
     left = _tree(rng, variable, depth - 1)
     if operation == "add":
         return left + _tree(rng, variable, depth - 1)
@@ -230,7 +230,7 @@ class _Generator:
         # First what training must not touch: then its size changes no other split.
         groups = [["test_symbols"], ["test_length"], ["test_composition"]]
         groups.append(["test_template", "test", "validation", "train"])
-        splits = {}
+        splits: dict[str, list[dict[str, str]]] = {}
         for group in groups:
             splits |= self._fill({name: sizes[name] for name in group})
         _check_disjoint(splits)

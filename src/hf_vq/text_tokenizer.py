@@ -58,7 +58,7 @@ def train_tokenizer(
         A tokenizer that `save_pretrained` and `AutoTokenizer.from_pretrained` carry unchanged.
 
     Example:
-        >>> tokenizer = train_tokenizer(["sin(x) + sin(y)"] * 9, 110, isolate_symbols=True)
+        >>> tokenizer = train_tokenizer(["sin(x) + y**3"] * 9, 110, isolate_symbols=True)
         >>> tokenizer.tokenize("sin(z) + x**2")
         ['▁sin', '(', 'z', ')', '▁+', '▁', 'x', '**', '2']
         >>> tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id
