@@ -50,6 +50,7 @@ class CodePrior:
 
     def __init__(self, model: GPT2LMHeadModel):
         self.model: Any = model
+        model.loss_type = "ForCausalLM"  # transformers does not guess it from the class, and warns
         self.codebook_size: int = model.config.codebook_size
         self.codes_per_token: int = model.config.codes_per_token
         self.stop = self.codebook_size * self.codes_per_token
