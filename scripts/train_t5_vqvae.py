@@ -29,8 +29,8 @@
 Without `--init_from` a small T5 starts from scratch, and without `--tokenizer` one is trained on the training texts.
 The model that is best on held-out training texts is scored on the test split: `<output_dir>/best.json`. Several GPUs:
 `accelerate launch --num_processes 4 scripts/train_t5_vqvae.py ...`. A minute on a CPU: the first recipe with
-`--max_steps 100 --max_train_samples 2000 --max_test_samples 200`; after `--test_splits` nothing, for no test. `--resume_from_checkpoint latest` continues a run;
-`--help` lists every option.
+`--max_steps 100 --max_train_samples 2000 --max_test_samples 200`. `--test_splits` with nothing after it: no test.
+`--resume_from_checkpoint latest` continues a run; `--help` lists every option.
 """
 
 import dataclasses

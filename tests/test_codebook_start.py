@@ -17,8 +17,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from hf_vq import GMVQConfig, GMVQModel
-from hf_vq.codebook_start import start_codebook
+from hf_vq import GMVQConfig, GMVQModel, T5VQVAEConfig, T5VQVAEForConditionalGeneration
+from hf_vq.codebook_start import endless, start_codebook
 
 
 def tiny_model() -> GMVQModel:
@@ -80,3 +80,31 @@ def test_it_takes_as_many_latents_as_asked_for():
 def test_data_that_ends_in_the_warm_up_is_an_error():
     with pytest.raises(ValueError, match="ended after 3 batches of warm-up.*fewer than 5"):
         start_codebook(Accelerator(cpu=True), tiny_model(), batches(3), warmup_steps=5)
+
+
+def test_passes_follow_each_other_until_one_is_empty():
+    seen = [batch for batch, _ in zip(endless([1, 2, 3]), range(7), strict=False)]
+    assert seen == [1, 2, 3, 1, 2, 3, 1]
+    assert list(endless([])) == []
+
+
+def test_texts_start_a_codebook_without_their_padding():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 20, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    config = T5VQVAEConfig(**sizes, codebook_size=6, decoder_start_token_id=0)
+    model, fitted = T5VQVAEForConditionalGeneration(config), []
+    initialize = model.initialize_codebook
+    model.initialize_codebook = lambda batches, **options: (
+        fitted.extend(batches),
+        initialize(batches, **options),
+    )
+    ids = torch.randint(2, 20, (4, 9))
+    mask = torch.arange(9) < torch.tensor([[3], [9], [2], [4]])
+    batch = {"input_ids": ids, "attention_mask": mask.long(), "labels": ids}
+    accelerator, data = Accelerator(cpu=True), endless([batch])
+    steps = start_codebook(accelerator, model, data, warmup_steps=3, latents_per_code=10)
+    assert steps == 3
+    # 60 latents are wanted, and a batch has 18 real positions.
+    assert len(fitted) == 1 + 60 // 18
+    assert all(group.codebook_initialized for group in model.encoder.quantizer.groups)
+    assert not model.encoder.quantizer_bypassed

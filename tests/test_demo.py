@@ -37,7 +37,11 @@ def demo(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     import demo
+    from demo_sections import t5_vqvae
 
+    # Sympy takes its time.
+    for name, number in (("NUM_TRAIN", 200), ("NUM_TEST", 40), ("NUM_EDITS", 10)):
+        monkeypatch.setattr(t5_vqvae, name, number)
     yield demo
     for state in (AcceleratorState, PartialState, GradientState):
         state._reset_state()
@@ -70,7 +74,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-OPTIONS = ["--max_steps", "3", "--progress_bar", "false"]
+OPTIONS = ["--max_steps", "3", "--text_max_steps", "8", "--progress_bar", "false"]
 
 
 def test_demo(demo, capsys):
@@ -93,11 +97,29 @@ def test_demo(demo, capsys):
     assert record["metrics"]["num_images"] == 360
     assert f"{record['metrics']['mse']:.5f}" in page.text
     assert record["data"]["revision"] in page.text
+    check_text_section(page)
 
     # Another run starts its curves afresh, in place of the last ones.
     demo.main(OPTIONS)
     log = Path("runs/demo/gmvq-demo/log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [1, 2, 3]
+
+
+def check_text_section(page):
+    record = read_record("runs/demo/t5-vqvae-demo/final.json")
+    metrics = record["metrics"]
+    assert metrics["num_texts"] == 40
+    for name in ("exact_match", "symbolic_equivalence", "substitution_exact_match"):
+        assert f"{metrics[name]:.1%}" in page.text
+    assert record["data"]["revision"] in page.text
+    for title in ("Interpolation", "Traversal", "Substitution"):
+        assert title in page.text
+
+
+def test_letters_are_not_those_of_functions(demo):
+    from demo_sections import t5_vqvae
+
+    assert t5_vqvae.letters_of("x*sin(y) + log(2*z)**t") == [0, 6, 17, 21]
 
 
 def test_a_model_that_reloads_differently_ends_the_demo(demo, monkeypatch):
@@ -143,5 +165,6 @@ def test_plots(demo):
 
 
 def test_wrong_options_are_named(demo):
-    with pytest.raises(ValueError, match="max_steps is 0"):
-        demo.main(["--max_steps", "0"])
+    for name in ("max_steps", "text_max_steps"):
+        with pytest.raises(ValueError, match=f"{name} is 0"):
+            demo.main([f"--{name}", "0"])
