@@ -161,7 +161,6 @@ def train_t5_vqvae(
         learning_rate=2e-3,
         warmup_steps=config.text_max_steps // 50,
         adam_beta2=0.98,
-        mixed_precision="bf16",
         logging_steps=max(1, config.text_max_steps // 50),
         checkpointing_steps=None,
         seed=config.seed,
