@@ -81,6 +81,7 @@ class CodePrior:
             dropout: Everywhere in it.
         """
         stop = codebook_size * codes_per_token
+        ours: Any = {"codebook_size": codebook_size, "codes_per_token": codes_per_token}
         config = GPT2Config(
             vocab_size=stop + 1,
             n_positions=max_codes * codes_per_token + 2,
@@ -92,8 +93,7 @@ class CodePrior:
             attn_pdrop=dropout,
             bos_token_id=stop,
             eos_token_id=stop,
-            codebook_size=codebook_size,
-            codes_per_token=codes_per_token,
+            **ours,
         )
         return cls(GPT2LMHeadModel(config))
 

@@ -159,9 +159,12 @@ def _latent_path(codec: TextCodec, pairs: list[Pair], num_steps: int) -> list[li
             t = step / num_steps
             mixtures.append(
                 [
-                    [(1 - t, a, i), (t, b, j)]
-                    if i is not None and j is not None
-                    else [(1.0, a, i) if j is None else (1.0, b, j)]
+                    [
+                        # A position that one sentence has alone is its own, whatever the weight.
+                        (1.0 if None in (i, j) else weight, sentence, position)
+                        for weight, sentence, position in ((1 - t, a, i), (t, b, j))
+                        if position is not None
+                    ]
                     for i, j in _aligned(codec, a, b, step, num_steps)
                 ]
             )
@@ -181,6 +184,7 @@ def _walk_path(codec: TextCodec, pairs: list[Pair], num_steps: int) -> list[list
     goal = torch.stack([b.codes[j] for _, _, b, j in rows])
     roles = torch.tensor([_common_role([(1.0, a, i), (1.0, b, j)]) for a, i, b, j in rows])
     paths: list[list[torch.Tensor]] = [[] for _ in pairs]
+    at: dict[tuple[int | None, int | None], torch.Tensor]
     for step in range(1, num_steps):
         current = space.step(current, goal, step / num_steps, roles)
         walked = iter(current)

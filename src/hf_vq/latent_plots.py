@@ -57,11 +57,11 @@ def plot_path(table: OperationTable) -> Figure:
     axes.axis("off")
     for line, (record, now) in enumerate(zip(records, words, strict=True)):
         new = _new_words(words[line - 1] if line else now, now)
-        text = {"family": "monospace", "fontsize": 9, "va": "center"}
+        text: dict[str, Any] = {"family": "monospace", "fontsize": 9, "va": "center"}
         axes.text(0, line, f"{record['t']:.2f}", color="gray", **text)
         column = 6
         for index, word in enumerate(now):
-            style = {"color": NEW_WORD, "weight": "bold"} if index in new else {}
+            style: dict[str, Any] = {"color": NEW_WORD, "weight": "bold"} if index in new else {}
             axes.text(column, line, word, **text, **style)
             column += len(word) + 1
     axes.set_title(table.operation, fontsize=10, loc="left")
@@ -93,18 +93,23 @@ def plot_codebook(
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.add_subplot()
     unused = [code for code in range(codec.codebook_size) if not counts[code]]
-    axes.scatter(*points[unused].T, marker="x", s=8, linewidths=0.5, c="lightgray", label="unused")
+    x, y = points.T
+    axes.scatter(
+        x[unused], y[unused], marker="x", s=8, linewidths=0.5, c="lightgray", label="unused"
+    )
     used = sorted(counts, key=lambda code: (counts[code], code))
     sizes = torch.tensor([counts[code] for code in used], dtype=torch.float64)
     areas = 8 + 200 * sizes / sizes.max()
     if roles is None:
-        dots = axes.scatter(*points[used].T, s=areas, c=sizes.log10(), cmap="viridis_r", alpha=0.8)
+        dots = axes.scatter(x[used], y[used], s=areas, c=sizes.log10(), cmap="viridis_r", alpha=0.8)
         figure.colorbar(dots, ax=axes, label="log10 of the count")
     else:
         for number, name in enumerate(sorted(set(names.values()))):
             chosen = [i for i, code in enumerate(used) if names[code] == name]
+            codes = [used[i] for i in chosen]
             axes.scatter(
-                *points[[used[i] for i in chosen]].T,
+                x[codes],
+                y[codes],
                 s=areas[chosen],
                 color=f"C{number % 10}",
                 alpha=0.8,
@@ -127,7 +132,7 @@ def plot_code_map(codec: TextCodec, texts: TextOrCodes | Sequence[TextOrCodes]) 
     axes = figure.add_subplot()
     axes.set(xlim=(0, longest), ylim=(len(lines), 0))
     axes.axis("off")
-    text = {"ha": "center", "va": "center"}
+    text: dict[str, Any] = {"ha": "center", "va": "center"}
     for line, (sentence, group) in enumerate(lines):
         for position, code in enumerate(sentence.codes[:, group].tolist()):
             color = colors[group][code]

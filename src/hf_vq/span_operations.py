@@ -15,6 +15,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -156,7 +157,7 @@ def _find(
     return edits
 
 
-def _spans(span: Spans | None) -> list[Span | None]:
+def _spans(span: Any) -> list[Span | None]:
     """A span may be a pair of numbers, so only a list is a batch of spans."""
     return list(span) if isinstance(span, list) else [span]
 

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-# mypy: disable-error-code="assignment, override"
+# mypy: disable-error-code="assignment, attr-defined, override"
 # (transformers declares its flags as None, and its hooks with narrower types than it passes)
 """The transformers pipelines of texts and their codes.
 
@@ -119,13 +119,13 @@ class TextCodesPipeline(Pipeline):
         inputs = [
             input_ for (input_,) in (model_inputs["input"] if batched else [model_inputs["input"]])
         ]
-        run = {
+        tasks: dict[str, Any] = {
             "text-reconstruction": _reconstruct,
             "text-interpolation": lambda c, xs: [interpolate(c, **x).records for x in xs],
             "text-traversal": lambda c, xs: [traverse(c, **x).records for x in xs],
             "text-editing": lambda c, xs: [_edit(c, **x) for x in xs],
-        }[self.task]
-        outputs = run(codec, inputs)
+        }
+        outputs = tasks[self.task](codec, inputs)
         return {"output": outputs if batched else outputs[0]}
 
     def postprocess(self, model_outputs: dict[str, Any]) -> Any:
