@@ -128,7 +128,7 @@ class T5VQVAEConfig(T5Config):
 
     def validate_codes(self) -> None:
         """Refuse codes that do not fit into the model."""
-        if self.codebook_dim is None and self.d_model % self.codes_per_token:
+        if self.codebook_dim is None and self.d_model % max(1, self.codes_per_token):
             raise ValueError(
                 f"codes_per_token is {self.codes_per_token}, expected a divisor of d_model, {self.d_model}; "
                 "or set codebook_dim"
