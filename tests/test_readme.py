@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from hf_vq import GMVQImageProcessor, GMVQModel
+from hf_vq import GMVQImageProcessor, GMVQModel, T5VQVAEForConditionalGeneration
+from hf_vq.text_data import train_tokenizer
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -28,6 +29,13 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 def test_the_readme_has_examples() -> None:
     assert len(BLOCKS) >= 2
+
+
+def save_text_model(folder: Path, tiny_config: Callable[..., Any]) -> None:
+    tokenizer = train_tokenizer(["a cat is an animal", "a dog barks"], 120)
+    tokenizer.save_pretrained(folder)
+    config = tiny_config("t5_vqvae", vocab_size=len(tokenizer))
+    T5VQVAEForConditionalGeneration(config).save_pretrained(folder)
 
 
 @pytest.mark.parametrize("code", BLOCKS, ids=[f"block {i}" for i in range(len(BLOCKS))])
@@ -41,11 +49,15 @@ def test_a_block_of_the_readme_runs(
     folder = tmp_path / "your-name" / "gmvq-cifar10"
     GMVQModel(tiny_config("gmvq")).save_pretrained(folder)
     GMVQImageProcessor(size=8).save_pretrained(folder)
+    save_text_model(tmp_path / "your-name" / "t5-vqvae-sentences", tiny_config)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(code, names)
     if "picture" in names:
         assert names["picture"].size == (8, 8)
         assert names["codes"].shape == (1, 2, 2)
+    elif "edited" in names:
+        assert names["edited"][0]["expected"] == "a dog is an animal"
+        assert len(names["average"]) == 1
     else:
         assert [result["codes"].shape for result in names["results"]] == [(2, 2)] * 4
