@@ -663,6 +663,9 @@ class TestInput:
         assert torch.equal(output.loss, model(**batch).loss)
 
 
+@pytest.mark.slow
+# Dynamo's own, when it traces any autograd.Function (torch 2.13).
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("name", "training"),
     [("ema", True), ("ema", False), ("feature_weights", True), ("roles", False)],
@@ -671,15 +674,15 @@ def test_compiles_without_a_break(make_model, name, training):
     model, batch = make_model(**VARIANTS[name]).train(), labeled(texts())
     model(**batch)  # the codebook's start looks at the data
     model.train(training)
-    compiled = torch.compile(model, fullgraph=True, backend="eager")
-    torch.manual_seed(1)
-    expected = {name: value.clone() for name, value in model.state_dict().items()}
-    torch.manual_seed(1)
-    loss = compiled(**batch).loss
-    model.load_state_dict(expected)
-    torch.manual_seed(1)
-    torch.testing.assert_close(loss, model(**batch).loss)
-    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    if not training:
+        output, expected = compiled(**batch), model(**batch)
+        assert torch.equal(output.codes, expected.codes)
+        torch.testing.assert_close(output.loss, expected.loss)
+        return
+    compiled(**batch).loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    assert all(quantizer.num_updates == 2 for quantizer in quantizers(model))
 
 
 def test_hidden_states_and_attentions_are_those_of_t5(make_model):
