@@ -59,8 +59,9 @@ class T5VQVAEConfig(T5Config):
     """
 
     model_type = "t5_vqvae"
-    # What T5 does not return: `Trainer.predict` gives what it gives for T5, and would concatenate scalars.
-    keys_to_ignore_at_inference = (
+    # What T5 does not return: `Trainer.predict` gives what it gives for T5, and would concatenate scalars. A
+    # list, to which `Trainer` adds.
+    keys_to_ignore_at_inference = [  # noqa: RUF012
         "past_key_values",
         "reconstruction_loss",
         "commitment_loss",
@@ -68,7 +69,7 @@ class T5VQVAEConfig(T5Config):
         "codes",
         "latents",
         "quantized",
-    )
+    ]
 
     codebook_size: int = 4096
     codebook_dim: int | None = None
