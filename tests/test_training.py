@@ -628,6 +628,13 @@ def test_bf16_trains_float32_weights(tmp_path):
     assert dtypes == {torch.float32}  # the caller's model is free of autocast again
 
 
+def test_forward_keeps_its_decorators_after_bf16(tmp_path):
+    """Accelerate's own unwrapping would leave the innermost function, without what reads `return_dict`."""
+    model = worker.tiny_gmvq("ema")
+    train(model, worker.Images(16), options(tmp_path, mixed_precision="bf16"))
+    assert isinstance(model(worker.Images(2)[0]["pixel_values"][None], return_dict=False), tuple)
+
+
 def test_fp16_without_an_accelerator_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="mixed_precision is fp16, which the CPU does not offer"):
         train(LinearModel(), Points(), options(tmp_path, mixed_precision="fp16"))
