@@ -26,11 +26,13 @@ import torch
 from huggingface_hub import HfApi, ModelCard
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, BertConfig, BertModel
+from transformers import AutoModel, AutoModelForSeq2SeqLM, BertConfig, BertModel
 
 import hf_vq
-from hf_vq import hub
+from hf_vq import hub, text_pipelines
 from hf_vq.models.image_processing_gmvq import GMVQImageProcessor
+from hf_vq.text_codec import TextCodec
+from hf_vq.text_data import train_tokenizer
 
 CARD = "---\nlicense: apache-2.0\n---\n# A card\n"
 
@@ -263,3 +265,76 @@ def test_every_row_can_be_attached():
 
     for _, _, auto_class in hf_vq.models.MODELS:
         assert hasattr(transformers, auto_class.__name__)
+
+
+TEXT_ALONE = """
+import json
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "hf_vq":
+            raise ModuleNotFoundError(f"No module named {name!r}", name="hf_vq")
+
+sys.meta_path.insert(0, Blocker())
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
+
+folder, text = sys.argv[1:]
+model = AutoModelForSeq2SeqLM.from_pretrained(folder, trust_remote_code=True).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+codes = model.encode(tokenizer(text, return_tensors="pt").input_ids).codes
+answer = pipeline("text-reconstruction", model=folder, trust_remote_code=True)(text)
+path = pipeline("text-interpolation", model=folder, trust_remote_code=True)(
+    {"source": text, "target": text, "num_steps": 2}
+)
+assert "hf_vq" not in sys.modules
+print(json.dumps({"codes": codes.tolist(), "answer": answer, "path": path}))
+"""
+
+
+@pytest.fixture
+def text_model(tiny_config):
+    tokenizer = train_tokenizer(["a cat is an animal"], 120)
+    model = AutoModelForSeq2SeqLM.from_config(
+        tiny_config("t5_vqvae", vocab_size=len(tokenizer))
+    ).eval()
+    return model, tokenizer
+
+
+def test_a_text_model_works_without_the_package(text_model, tmp_path):
+    model, tokenizer = text_model
+    folder = hub.save_for_hub(model, tokenizer, tmp_path / "texts", card=CARD)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["custom_pipelines"].keys() == set(text_pipelines.TEXT_TASKS)
+    text = "a cat is an animal"
+    done = subprocess.run(
+        [sys.executable, "-c", TEXT_ALONE, str(folder), text],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "HF_MODULES_CACHE": str(tmp_path / "modules"),
+            "TOKENIZERS_PARALLELISM": "false",
+        },
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    output = json.loads(done.stdout.splitlines()[-1])
+    codec = TextCodec(model, tokenizer)
+    assert output["codes"] == codec.encode([text]).tolist()
+    assert output["answer"]["reconstruction"] == codec.reconstruct([text])[0]
+    assert [row["t"] for row in output["path"]] == [0, 0.5, 1]
+
+
+def test_each_loader_takes_its_kind_of_model(text_model, published, tmp_path):
+    model, tokenizer = text_model
+    hub.save_for_hub(model, tokenizer, tmp_path / "texts")
+    loaded, loaded_tokenizer = hub.load_text_autoencoder(tmp_path / "texts")
+    assert torch.equal(loaded.codebook, model.codebook)
+    assert loaded_tokenizer.get_vocab() == tokenizer.get_vocab()
+    with pytest.raises(ValueError, match=r"type 't5_vqvae', expected 'gmvq'"):
+        hub.load_image_autoencoder(tmp_path / "texts")
+    with pytest.raises(ValueError, match=r"type 'gmvq', expected 't5_vqvae'"):
+        hub.load_text_autoencoder(published)
