@@ -120,7 +120,7 @@ def evaluate_text_autoencoder(
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             batch_size = max(batch_size, len(batch["labels"]))
             output = model(**batch)
-            results = {"figures": _figures_per_text(output, batch["labels"])}
+            results: dict[str, Any] = {"figures": _figures_per_text(output, batch["labels"])}
             if output.codes is not None:
                 results["codes"] = output.codes
             if tokenizer is not None:
