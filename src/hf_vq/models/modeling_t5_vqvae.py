@@ -96,14 +96,14 @@ class T5VQVAEForConditionalGeneration(
 
     def __init__(self, config: T5VQVAEConfig):
         config.validate()  # keywords of `from_pretrained` are set on a configuration that is already there
-        super().__init__(config)
         encoder_config = copy.deepcopy(config)
         encoder_config.is_decoder = False
         encoder_config.use_cache = False
-        self.encoder = T5VQVAEEncoder(encoder_config)
         decoder_config = copy.deepcopy(config)
         decoder_config.is_decoder = True
         decoder_config.num_layers = config.num_decoder_layers
+        super().__init__(config)
+        self.encoder = T5VQVAEEncoder(encoder_config)
         self.decoder = T5VQVAEDecoder(decoder_config)
         self.post_init()
 

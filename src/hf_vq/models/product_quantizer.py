@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Product codes: a latent as several codes, one for each part of its dimensions. Equations: docs/quantization.md."""
+"""Product codes and codes by role: see docs/quantization.md for the equations."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +27,8 @@ class ProductQuantizer(nn.Module):
     """A quantizer for each part of a latent, with projections where latents and codes differ in width.
 
     Latents `(batch, positions, latent_dim)` are cut into `codes_per_token` parts, each of which gets a code
-    from its own codebook, or all from one. With one part, the default, this is the plain quantizer.
+    from its own codebook, or all from one, eq. (20). With one part, the default, this is the plain quantizer.
+    A position may be bound to the codes of its role, eq. (21).
 
     The first training forward of a codebook that has had no start yet gives it one, from its own batch (with
     several processes from rank 0's). A start from more data is better: see `initialize_codebook`.
