@@ -283,7 +283,6 @@ def test_known_test_texts_are_left_out_when_asked(texts):
         source_column=["text"],
         eval_split="train[:5]",
         test_splits=["train[70:]", "test"],
-        allow_overlap=True,
         novel_test_texts=True,
         train_split="train[:75]",
     )

@@ -107,6 +107,8 @@ def load_texts(data: TextConfig) -> tuple[Any, Any, dict[str, Any]]:
     # Before the training, so that a misspelled split does not show after it.
     for name in data.test_splits:
         test = load(name, max_samples=data.max_test_samples)
-        overlap = check_splits_disjoint(training, test, allow_overlap=data.allow_overlap)
+        # What is left out cannot leak.
+        allowed = data.allow_overlap or data.novel_test_texts
+        overlap = check_splits_disjoint(training, test, allow_overlap=allowed)
         tests[name] = test.select(overlap.novel_rows) if data.novel_test_texts else test
     return training, held_out, tests
