@@ -50,11 +50,15 @@ from hf_vq.training import TrainingConfig, train
 NUM_TRAIN, NUM_TEST, NUM_SHOWN, NUM_EDITS = 12_000, 500, 8, 200
 EDIT_DEFINITIONS = {
     "substitution_exact_match": f"share of {NUM_EDITS} random edits, in which the codes of one letter of an unseen "
-    "expression are replaced by those of another letter, whose decoded text equals the same edit of the text",
+    "expression are replaced by those of another letter, whose decoded text equals the same edit of the text, up to "
+    "white space",
 }
 FIGURES = {
     "exact_match": ("come back exactly as they were", ".1%"),
-    "symbolic_equivalence": ("come back with the same value, by sympy's rules", ".1%"),
+    "symbolic_equivalence": (
+        "come back with the same value, as numbers at random points tell",
+        ".1%",
+    ),
     "substitution_exact_match": (
         f"of {NUM_EDITS} replaced letters: exactly the intended text",
         ".1%",
@@ -228,8 +232,8 @@ def score_substitutions(codec: TextCodec, texts: Sequence[str], seed: int) -> fl
 
 
 def same(text: str, other: str) -> bool:
-    """Return whether two texts are equal up to runs of white space."""
-    return text.split() == other.split()
+    """Return whether two formulas are equal up to white space, which goes with the symbol that follows it."""
+    return "".join(text.split()) == "".join(other.split())
 
 
 def print_summary(metrics: Mapping[str, float], results: Mapping[str, Any]) -> None:
@@ -274,8 +278,9 @@ def operation_tables(codec: TextCodec, texts: Sequence[str]) -> list[str]:
     place = letters_of(edited)[0]
     span = (place, place + 1)
     path = interpolate(codec, source, target, method="staggered", num_steps=8)
-    position, _ = codec.read(edited)[0].positions(*span)
-    neighbors = traverse(codec, edited, position, 8)
+    # The last of them: a space before the letter is a piece of its own.
+    _, end = codec.read(edited)[0].positions(*span)
+    neighbors = traverse(codec, edited, end - 1, 8)
     spliced = substitute(codec, edited, span, source)
     return [
         "<h3>Interpolation</h3>",
