@@ -70,10 +70,14 @@ def make_codec(tiny_config, tokenizer):
         torch.manual_seed(0)
         config = tiny_config(
             "t5_vqvae",
-            **({"vocab_size": len(tokenizer), "max_latent_positions": 40} | VARIANTS[variant]),
+            vocab_size=len(tokenizer),
+            max_latent_positions=40,
+            **({"dropout_rate": 0.1} | VARIANTS[variant]),
         )
         model = T5VQVAEForConditionalGeneration(config)
-        for block in model.decoder.block:  # so that what an untrained decoder says depends on the codes
+        for (
+            block
+        ) in model.decoder.block:  # so that what an untrained decoder says depends on the codes
             block.layer[1].EncDecAttention.o.weight.data *= 30
         model.initialize_codebook([tokenizer(CORPUS, padding=True, return_tensors="pt")])
         return TextCodec(model.eval(), tokenizer, **kwargs)
@@ -253,8 +257,11 @@ def test_neighbors_stay_in_the_range_of_a_role(make_codec):
     assert all(8 <= record["code"] < 16 for record in given)
     free = nearest_codes_of(codec, CAT, 1, 16)
     assert len({record["code"] for record in free}) == 16
-    asked = nearest_codes_of(codec, codec.encode(CAT), 1, 5, role="V")
-    assert all(8 <= record["code"] < 16 for record in asked.records[1:])
+    code = int(codec.encode(CAT)[0, 1, 0])
+    role, start = ("V", 8) if code < 8 else ("N", 0)  # the one that it has not
+    asked = nearest_codes_of(codec, CAT, 1, 9, role=role)
+    assert asked[0]["code"] == code
+    assert {record["code"] for record in asked.records[1:]} == set(range(start, start + 8))
     with pytest.raises(ValueError, match="num_codes is 9, expected 1 to 8"):
         nearest_codes_of(codec, read, 2, 9)
 
@@ -286,24 +293,25 @@ def test_words_of_a_code_are_counted(codec):
 
 @pytest.mark.parametrize("variant", ["plain", "product"])
 @pytest.mark.parametrize("texts", [(CAT, DOG), (DOG, CAT), (CORPUS[2], CORPUS[2])])
-def test_latent_path(make_codec, variant, texts):
+@pytest.mark.parametrize("num_steps", [4, 10])  # with 4 a length falls halfway between two
+def test_latent_path(make_codec, variant, texts, num_steps):
     codec = make_codec(variant)
     a, b = codec.read(list(texts))
     length_a, length_b = len(a.codes) - 1, len(b.codes) - 1
     expected = []
-    for step in range(11):
-        t = step / 10
+    for step in range(num_steps + 1):
+        t = step / num_steps
         row = []
-        for i in range(length_at(step, 10, length_a, length_b)):
+        for i in range(length_at(step, num_steps, length_a, length_b)):
             if i < min(length_a, length_b):
                 row.append(nearest(codec, (1 - t) * a.latents[i] + t * b.latents[i]))
             else:
                 row.append((a if length_a > length_b else b).codes[i].tolist())
         end = (1 - t) * a.latents[length_a] + t * b.latents[length_b]
         expected.append([*row, nearest(codec, end)])
-    table = interpolate(codec, *texts)
+    table = interpolate(codec, *texts, num_steps=num_steps)
     assert codes_of(table) == expected
-    assert [record["t"] for record in table] == [step / 10 for step in range(11)]
+    assert [record["t"] for record in table] == [step / num_steps for step in range(num_steps + 1)]
     assert codes_of(table)[0] == a.codes.tolist()
     assert codes_of(table)[-1] == b.codes.tolist()
 
