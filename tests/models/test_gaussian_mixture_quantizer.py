@@ -27,7 +27,7 @@ from hf_vq.models.gaussian_mixture_quantizer import (
     _MixtureAssignment,
     build_quantizer,
 )
-from hf_vq.models.vector_quantization import EMAQuantizer, nearest_codes
+from hf_vq.models.vector_quantization import EMAQuantizer, nearest_codes, out_of_range
 
 CODEBOOK_SIZE, CODEBOOK_DIM = 12, 4
 SILENT: dict[str, Any] = {"gumbel_noise": False, "variance": "none"}  # nothing is random
@@ -117,15 +117,18 @@ class TestMixtureAssignment:
 
     @pytest.mark.parametrize("noisy", [False, True])
     @pytest.mark.parametrize("block_entries", [2**19, 5 * CODES])
-    def test_values_and_gradients(self, noisy, block_entries, monkeypatch):
+    @pytest.mark.parametrize("restricted", [False, True])
+    def test_values_and_gradients(self, noisy, block_entries, restricted, monkeypatch):
         monkeypatch.setattr(gaussian_mixture_quantizer, "CPU_BLOCK_ENTRIES", block_entries)
         inputs = self.inputs()
         mask = (torch.rand(self.ROWS) < 0.7).float()
         inverse_temperature = torch.tensor(1.7)
         pool = -torch.empty(500).exponential_().log() if noisy else None
+        starts = torch.randint(0, 5, (self.ROWS,))
+        ranges = torch.stack([starts, starts + 4], dim=1) if restricted else None
         state = torch.get_rng_state()
         *outputs, codes = _MixtureAssignment.apply(
-            *inputs, mask, inverse_temperature, pool, None, torch.float32
+            *inputs, mask, inverse_temperature, pool, ranges, torch.float32
         )
         noise = torch.zeros(self.ROWS, self.CODES)
         if pool is not None:
@@ -135,9 +138,11 @@ class TestMixtureAssignment:
 
         queries, keys, values = (tensor.double() for tensor in inputs)
         logits = queries @ keys.T
+        if ranges is not None:
+            logits = logits.masked_fill(out_of_range(ranges, self.CODES), -1e9)
         posterior = logits.softmax(dim=-1)
         relaxed = ((logits + noise) * inverse_temperature).softmax(dim=-1)
-        entropies = -(posterior * posterior.log()).sum(dim=-1)
+        entropies = -(posterior * posterior.clamp_min(1e-30).log()).sum(dim=-1)
         expected = [
             posterior @ values,
             relaxed @ values,

@@ -105,6 +105,19 @@ class TestNearestCodes:
         latents = 1000 + torch.randn(100, 8)
         assert torch.equal(nearest_codes(latents, codebook), brute_force_codes(latents, codebook))
 
+    @pytest.mark.parametrize("k", [1, 3])
+    def test_ranges_leave_the_nearest_of_their_codes(self, k, monkeypatch):
+        monkeypatch.setattr(vector_quantization, "MAX_BLOCK_ENTRIES", 64)  # several blocks
+        latents, codebook = torch.randn(4, 5, 6), torch.randn(20, 6)
+        starts = torch.randint(0, 16, (4, 5))
+        ends = starts + torch.randint(3, 5, (4, 5))
+        codes = nearest_codes(latents, codebook, k, torch.stack([starts, ends], dim=-1))
+        distances = torch.cdist(latents, codebook[None])
+        columns = torch.arange(20)
+        outside = (columns < starts[..., None]) | (columns >= ends[..., None])
+        expected = distances.masked_fill(outside, torch.inf).argsort(dim=-1)[..., :k]
+        assert torch.equal(codes, expected if k > 1 else expected[..., 0])
+
     def test_of_nothing_is_nothing(self):
         assert nearest_codes(torch.randn(0, 4), torch.randn(5, 4)).shape == (0,)
         assert nearest_codes(torch.randn(2, 0, 4), torch.randn(5, 4), k=3).shape == (2, 0, 3)
