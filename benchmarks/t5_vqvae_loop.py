@@ -16,6 +16,7 @@
 
 import math
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class LoopConfig:
         batch_size: texts of an update.
         learning_rate: peak of AdamW's; rises over the first 5 % of the updates, then falls as a cosine.
         latents_per_code: latents for k-means.
+        bias_rate_factor: learning rate of the relative position biases over that of the rest. An alignment of
+            decoder and codes needs biases of about 10, and AdamW moves a number by its learning rate at most.
         evaluations: how often the validation loss is looked at.
     """
 
@@ -47,7 +50,8 @@ class LoopConfig:
     codebook_start: int
     batch_size: int = 64
     learning_rate: float = 2e-3
-    latents_per_code: int = 8
+    latents_per_code: int = 5
+    bias_rate_factor: float = 10.0
     evaluations: int = 8
 
 
@@ -85,9 +89,17 @@ def fit(
         seed: of the k-means and of a model's own noise.
     """
     torch.manual_seed(seed)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    is_bias = re.compile(r"(relative_attention|latent_position)_bias").search
+    groups = [
+        {"params": [p for name, p in named if not is_bias(name)]},
+        {
+            "params": [p for name, p in named if is_bias(name)],
+            "lr": config.learning_rate * config.bias_rate_factor,
+        },
+    ]
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
+        groups, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config.steps))
     quantizer = getattr(getattr(model, "encoder", None), "quantizer", None)
@@ -102,7 +114,7 @@ def fit(
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(**next(batches)).loss
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
+        nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()

@@ -289,5 +289,7 @@ def matched_free_bits(rate: float, positions: float, latent_dim: int) -> float:
 def count_parameters(model: nn.Module, config: Mapping[str, Any] | None = None) -> int:
     """Numbers that are learned, codebooks that follow averages included."""
     learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    books = [b for name, b in model.named_buffers() if name.endswith("codebook")]
+    books = [
+        b for name, b in model.named_buffers() if name.endswith(("codebook", "codebook.embed"))
+    ]
     return learned + sum(book.numel() for book in books)

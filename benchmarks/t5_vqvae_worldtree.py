@@ -84,7 +84,12 @@ SIZE = {
     "dropout_rate": 0.0,
     "feed_forward_proj": "relu",
 }
-CODES = {"codebook_size": 2048, "commitment_loss_weight": 0.25, "revival_threshold": 0.01}
+CODES = {
+    "codebook_size": 4096,
+    "commitment_loss_weight": 5.0,
+    "revival_threshold": 0.01,
+    "latent_positions": "cross_bias",
+}
 # For ema, what starts a codebook well, and keeps it alive.
 UNAIDED = {"revival_threshold": 0}
 MIXTURE = {"quantizer": "gaussian_mixture", "revival_threshold": 0}
@@ -142,8 +147,14 @@ METHODS = {
     "vq_pytorch": Method("vector-quantize-pytorch, EMA", {}, with_peer_codes),
     "token_identity": Method("token identity: no encoder", {}, without_encoder, from_latents=False),
     "none": Method("no quantizer", {"quantizer": "none"}),
-    "cross_bias": Method("EMA codebook, relative cross-bias", {"latent_positions": "cross_bias"}),
+    "learned_positions": Method("EMA codebook, learned positions", {"latent_positions": "learned"}),
     "no_positions": Method("EMA codebook, no positions", {"latent_positions": "none"}),
+    "none_learned_positions": Method(
+        "no quantizer, learned positions", {"quantizer": "none", "latent_positions": "learned"}
+    ),
+    "none_no_positions": Method(
+        "no quantizer, no positions", {"quantizer": "none", "latent_positions": "none"}
+    ),
     "vae": Method("Optimus-style VAE, 32 dimensions"),
     "vae_wide": Method("Optimus-style VAE, 256 dimensions, as many bits as the codes"),
 }
@@ -151,7 +162,10 @@ QUANTIZERS = (
     *("none", "ema", "gaussian_mixture", "vq_pytorch", "gumbel", "gradient", "kmeans"),
     *("ema_random", "token_identity", "vae_wide", "vae"),
 )
-POSITIONS = ("ema", "cross_bias", "no_positions")
+POSITIONS = (
+    *("ema", "learned_positions", "no_positions"),
+    *("none", "none_learned_positions", "none_no_positions"),
+)
 
 _PATHS = "paths of 11 sentences between seeded pairs of test sentences"
 DEFINITIONS = TEXT_METRIC_DEFINITIONS | {
@@ -253,8 +267,8 @@ def build_model(name: str, data: Data, setting: Setting, seed: int) -> Model:
     if name == "vae":
         return SentenceVAE(T5Config(**t5), 32, beta=1.0, free_bits=0.5, num_updates=steps)
     if name == "vae_wide":
-        # The codes have about 8 bits for each of about 14 positions.
-        free_bits = matched_free_bits(rate=8, positions=14, latent_dim=256)
+        # The codes have about 9 bits for each of about 16 positions.
+        free_bits = matched_free_bits(rate=9, positions=16, latent_dim=256)
         return SentenceVAE(T5Config(**t5), 256, beta=1.0, free_bits=free_bits, num_updates=steps)
     codes = CODES | {"codebook_size": setting.codebook_size}
     config = T5VQVAEConfig(
@@ -445,7 +459,7 @@ def _plot(groups: dict[str, list[dict]]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = [name for name in (*QUANTIZERS, *POSITIONS[1:]) if name in groups]
+    names = [name for name in dict.fromkeys((*QUANTIZERS, *POSITIONS)) if name in groups]
     figure, axes = pyplot.subplots(figsize=(7, 0.35 * len(names) + 1.2))
     for place, name in enumerate(reversed(names)):
         values = [100 * run["exact_match"] for run in groups[name]]
@@ -490,11 +504,11 @@ def main() -> None:
     run_parser = subparsers.add_parser("run", help="train and score")
     run_parser.add_argument("--methods", nargs="+", required=True, choices=METHODS)
     run_parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    run_parser.add_argument("--steps", type=int, default=3000, help="updates")
+    run_parser.add_argument("--steps", type=int, default=1600, help="updates")
     run_parser.add_argument(
-        "--codebook-start", type=int, default=600, help="of these, before there is a codebook"
+        "--codebook-start", type=int, default=300, help="of these, before there is a codebook"
     )
-    run_parser.add_argument("--vocab-size", type=int, default=1500, help="pieces of the tokenizer")
+    run_parser.add_argument("--vocab-size", type=int, default=1000, help="pieces of the tokenizer")
     run_parser.add_argument("--data", default=".data/worldtree", help="folder or Hub id")
     run_parser.add_argument("--threads", type=int, default=1)
     for name, purpose in (("smoke", "every method for a few steps"), ("report", "tables, plot")):
