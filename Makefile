@@ -43,6 +43,9 @@ format: $(VENV)/.stamp-dev ## rewrite the code the way `make check` wants it
 
 bench: $(VENV)/.stamp-dev ## run the benchmarks at smoke size; full size: benchmarks/README.md
 	$(TEST_ENV) $(BIN)/python benchmarks/gmvq_cifar10.py smoke
+	$(TEST_ENV) $(BIN)/python benchmarks/t5_vqvae_worldtree.py smoke
+	$(TEST_ENV) $(BIN)/python benchmarks/t5_vqvae_inference.py smoke
+	$(TEST_ENV) $(BIN)/python benchmarks/t5_vqvae_overhead.py --smoke
 
 build: $(VENV)/.stamp-dev ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m hatchling build

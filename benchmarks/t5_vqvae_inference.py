@@ -63,7 +63,11 @@ SIZE = {
     "dropout_rate": 0.1,
     "feed_forward_proj": "relu",
 }
-CODES = {"commitment_loss_weight": 0.25, "revival_threshold": 0.01}
+CODES = {
+    "commitment_loss_weight": 5.0,
+    "revival_threshold": 0.01,
+    "latent_positions": "cross_bias",
+}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ema": ("T5VQVAE", CODES),
     "plain": ("plain T5", {"quantizer": "none", "latent_positions": "none"}),
@@ -112,7 +116,7 @@ def load_entailment(path: str) -> Task:
     parts = training.train_test_split(0.05, seed=0)
     train, validation = parts["train"].to_list(), parts["test"].to_list()
     texts = [part for row in train for part in row["source"].split(SOURCE_SEPARATOR)]
-    tokenizer = train_tokenizer([*texts, *(row["target"] for row in train)], 1500)
+    tokenizer = train_tokenizer([*texts, *(row["target"] for row in train)], 1000)
     return Task(
         *("EntailmentBank", train, validation, {"test": test.to_list()}),
         *(text_revision(test), tokenizer, 2048),
@@ -231,7 +235,7 @@ def interval(values: list[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def report(arguments: argparse.Namespace) -> None:
+def report() -> None:
     """Render docs/results/t5_vqvae_inference.md from the records."""
     metrics = {stem: record["metrics"] for stem, record in read_results(FOLDER).items()}
     text = (REPORTS / f"{FOLDER}.template.md").read_text(encoding="utf-8")
@@ -272,7 +276,7 @@ def _table_or_note(header: list[str], rows: list[list[str]]) -> str:
     return markdown_table(header, rows) if rows else "None has been recorded yet."
 
 
-def smoke(arguments: argparse.Namespace) -> None:
+def smoke() -> None:
     """Both methods for a few steps: that they run and give figures, not how good they are."""
     size = SIZE | {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1}
     task = load_symbolic(num_train=64, num_test=8)
@@ -305,7 +309,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.command != "run":
-        {"smoke": smoke, "report": report}[arguments.command](arguments)
+        {"smoke": smoke, "report": report}[arguments.command]()
         return
     load = {
         "entailment": cache(lambda: load_entailment(arguments.data)),

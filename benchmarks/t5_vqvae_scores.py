@@ -25,8 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.linalg import svds
 
 from hf_vq.interpolation_smoothness import STOP_WORDS, interpolation_smoothness
 from hf_vq.latent_operations import TextCodec, interpolate, substitute, traverse
@@ -51,16 +49,15 @@ def word_vectors(texts: Sequence[str], dim: int = 100, window: int = 5) -> dict[
                 counts[word, other] += 1
                 counts[other, word] += 1
     index = {word: i for i, word in enumerate(sorted({word for word, _ in counts}))}
-    rows, columns = ([index[pair[side]] for pair in counts] for side in (0, 1))
-    values = np.array(list(counts.values()), dtype=np.float64)
-    size = (len(index), len(index))
-    totals = np.bincount(rows, weights=values, minlength=len(index))
-    mutual = np.log(values * values.sum() / (totals[rows] * totals[columns]))
-    matrix = coo_array((mutual.clip(min=0), (rows, columns)), shape=size).tocsr()
-    dim = min(dim, len(index) - 2)
-    left, singular, _ = svds(matrix, dim, v0=np.ones(len(index)), solver="arpack")
-    vectors = left * np.sqrt(singular)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
+    matrix = torch.zeros(len(index), len(index))
+    for (word, other), count in counts.items():
+        matrix[index[word], index[other]] = count
+    totals = matrix.sum(dim=1)
+    mutual = (matrix * matrix.sum() / torch.outer(totals, totals)).log().clamp_min(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        left, singular, _ = torch.svd_lowrank(mutual, min(dim, len(index)), niter=8)
+    vectors = torch.nn.functional.normalize(left * singular.sqrt()).numpy()
     return {word: vectors[i] for word, i in index.items()}
 
 

@@ -24,25 +24,19 @@ benchmarks/results/t5_vqvae_worldtree/; a finished run is not repeated.
 """
 
 import argparse
+import logging
 import random
-import statistics
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from results import REPORTS, RESULTS, markdown_table, mean_and_spread, read_results
+from results import RESULTS
 from t5_vqvae_loop import LoopConfig, bucketed_batches, fit
-from t5_vqvae_peers import (
-    SentenceVAE,
-    VectorQuantizeCodes,
-    count_parameters,
-    matched_free_bits,
-    without_encoder,
-)
+from t5_vqvae_methods import CODES, METHODS, SIZE, Model, build_model
+from t5_vqvae_peers import SentenceVAE, count_parameters
 from t5_vqvae_scores import (
     VECTORS,
     draw_substitutions,
@@ -54,10 +48,9 @@ from t5_vqvae_scores import (
     word_order_errors,
     word_vectors,
 )
+from t5_vqvae_tables import FOLDER, report
 from torch.utils.data import DataLoader
-from transformers import T5Config
 
-from hf_vq import T5VQVAEConfig, T5VQVAEForConditionalGeneration
 from hf_vq.evaluation import write_record
 from hf_vq.interpolation_smoothness import choose_pairs
 from hf_vq.latent_operations import TextCodec
@@ -71,101 +64,6 @@ from hf_vq.text_data import (
 )
 from hf_vq.text_evaluation import TEXT_METRIC_DEFINITIONS, evaluate_text_autoencoder
 from hf_vq.text_metrics import bleu1, corpus_bleu4, exact_match
-
-Model = Any
-FOLDER = "t5_vqvae_worldtree"
-# The T5 of every method.
-SIZE = {
-    "d_model": 192,
-    "d_kv": 32,
-    "num_heads": 6,
-    "d_ff": 768,
-    "num_layers": 2,
-    "dropout_rate": 0.0,
-    "feed_forward_proj": "relu",
-}
-CODES = {
-    "codebook_size": 4096,
-    "commitment_loss_weight": 5.0,
-    "revival_threshold": 0.01,
-    "latent_positions": "cross_bias",
-}
-# For ema, what starts a codebook well, and keeps it alive.
-UNAIDED = {"revival_threshold": 0}
-MIXTURE = {"quantizer": "gaussian_mixture", "revival_threshold": 0}
-
-
-@dataclass
-class Method:
-    """What is between encoder and decoder.
-
-    Args:
-        label: its name in the tables.
-        config: fields of `T5VQVAEConfig`.
-        change: what is done to the fresh model.
-        from_latents: whether the codebook starts from the latents of a plain autoencoder.
-    """
-
-    label: str
-    config: dict[str, Any] = field(default_factory=dict)
-    change: Callable[[Model], Model] = lambda model: model
-    from_latents: bool = True
-
-
-def with_peer_codes(model: Model) -> Model:
-    """Put vector-quantize-pytorch's codebook in place of ours."""
-    model.encoder.quantizer = VectorQuantizeCodes(model.config.codebook_size, model.config.d_model)
-    return model
-
-
-def with_random_codes(model: Model) -> Model:
-    """Say that the codebook has had its start: normal numbers."""
-    for group in model.encoder.quantizer.groups:
-        group.codebook_initialized.fill_(True)
-    return model
-
-
-METHODS = {
-    "ema": Method("EMA codebook (ours)"),
-    "gaussian_mixture": Method(
-        "Gaussian-mixture codebook (ours)",
-        {**MIXTURE, "relaxation": "straight_through", "codebook_update": "ema"}
-        | {"kl_loss_weight": 0.01, "revival_threshold": 0.01},
-    ),
-    "gumbel": Method(
-        "Gumbel-softmax codebook",
-        {**MIXTURE, "variance": "none", "kl_loss_weight": 1e-3},
-    ),
-    "kmeans": Method("k-means codebook, then fixed", {**UNAIDED, "ema_decay": 0.999999}),
-    "gradient": Method(
-        "k-means start, codebook by gradient",
-        {**MIXTURE, "relaxation": "straight_through", "kl_loss_weight": 0.0},
-    ),
-    "ema_random": Method(
-        "EMA codebook, random start, no revival", UNAIDED, with_random_codes, from_latents=False
-    ),
-    "vq_pytorch": Method("vector-quantize-pytorch, EMA", {}, with_peer_codes),
-    "token_identity": Method("token identity: no encoder", {}, without_encoder, from_latents=False),
-    "none": Method("no quantizer", {"quantizer": "none"}),
-    "learned_positions": Method("EMA codebook, learned positions", {"latent_positions": "learned"}),
-    "no_positions": Method("EMA codebook, no positions", {"latent_positions": "none"}),
-    "none_learned_positions": Method(
-        "no quantizer, learned positions", {"quantizer": "none", "latent_positions": "learned"}
-    ),
-    "none_no_positions": Method(
-        "no quantizer, no positions", {"quantizer": "none", "latent_positions": "none"}
-    ),
-    "vae": Method("Optimus-style VAE, 32 dimensions"),
-    "vae_wide": Method("Optimus-style VAE, 256 dimensions, as many bits as the codes"),
-}
-QUANTIZERS = (
-    *("none", "ema", "gaussian_mixture", "vq_pytorch", "gumbel", "gradient", "kmeans"),
-    *("ema_random", "token_identity", "vae_wide", "vae"),
-)
-POSITIONS = (
-    *("ema", "learned_positions", "no_positions"),
-    *("none", "none_learned_positions", "none_no_positions"),
-)
 
 _PATHS = "paths of 11 sentences between seeded pairs of test sentences"
 DEFINITIONS = TEXT_METRIC_DEFINITIONS | {
@@ -253,37 +151,15 @@ class Data:
         return DataLoader(rows, 128, collate_fn=self.collate)
 
 
-def build_model(name: str, data: Data, setting: Setting, seed: int) -> Model:
-    """A fresh model."""
-    torch.manual_seed(seed)
-    method, tokenizer = METHODS[name], data.tokenizer
-    t5 = setting.size | {
-        "vocab_size": len(tokenizer),
-        "pad_token_id": tokenizer.pad_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "decoder_start_token_id": tokenizer.pad_token_id,
-    }
-    steps = setting.loop.steps
-    if name == "vae":
-        return SentenceVAE(T5Config(**t5), 32, beta=1.0, free_bits=0.5, num_updates=steps)
-    if name == "vae_wide":
-        # The codes have about 9 bits for each of about 16 positions.
-        free_bits = matched_free_bits(rate=9, positions=16, latent_dim=256)
-        return SentenceVAE(T5Config(**t5), 256, beta=1.0, free_bits=free_bits, num_updates=steps)
-    codes = CODES | {"codebook_size": setting.codebook_size}
-    config = T5VQVAEConfig(
-        **t5, **(codes | method.config), temperature_anneal_steps=max(1, int(0.8 * steps))
-    )
-    return method.change(T5VQVAEForConditionalGeneration(config))
-
-
 def run(name: str, seed: int, data: Data, setting: Setting, folder: Path) -> None:
     """Train and score one method once; the record is the proof that it is done."""
     path = folder / f"{name}-seed{seed}.json"
     if path.exists():
         print(f"{path.name}: already there")
         return
-    model = build_model(name, data, setting, seed)
+    model = build_model(
+        name, data.tokenizer, setting.size, setting.codebook_size, setting.loop.steps, seed
+    )
     start = setting.loop.codebook_start if METHODS[name].from_latents else 0
     loop = LoopConfig(**vars(setting.loop) | {"codebook_start": start})
     batches = bucketed_batches(data.train, data.lengths, loop.batch_size, seed, data.collate)
@@ -378,104 +254,10 @@ def _paths_of_sentence_latents(
     return paths_of_latents(latents.unflatten(0, (-1, 2)), decode)
 
 
-# Header, figure, factor, digits.
-Column = tuple[str, str, float, int]
-RECONSTRUCTION: list[Column] = [
-    ("exact match %", "exact_match", 100, 1),
-    ("BLEU-1", "bleu1", 1, 3),
-    ("BLEU-4", "corpus_bleu4", 1, 1),
-    ("new sentences: exact match %", "novel_exact_match", 100, 1),
-    ("NLL", "nll", 1, 3),
-    ("usage %", "codebook_usage", 100, 1),
-    ("perplexity", "codebook_perplexity", 1, 0),
-    ("bits", "rate", 1, 2),
-    ("parameters e6", "parameters", 1e-6, 1),
-    ("minutes", "train_seconds", 1 / 60, 0),
-]
-CONTROL: list[Column] = [
-    ("noun substituted %", "substitution_success", 100, 1),
-    ("ceiling %", "substitution_ceiling", 100, 1),
-    ("edits with effect %", "edit_effect", 100, 1),
-    ("of these local %", "edit_locality", 100, 1),
-    ("words changed", "edit_distance", 1, 2),
-]
-PATHS: list[Column] = [
-    ("IS, original", "{}_original_mean", 1, 3),
-    ("IS, decoded", "{}_decoded_mean", 1, 3),
-    ("sentences", "{}_distinct", 1, 1),
-    ("largest step", "{}_max_step_share", 1, 2),
-]
-ORDER: list[Column] = [
-    ("exact match %", "exact_match", 100, 1),
-    ("BLEU-4", "corpus_bleu4", 1, 1),
-    ("right words, wrong order %", "word_order_errors", 100, 2),
-    ("perplexity", "codebook_perplexity", 1, 0),
-    ("substituted exactly %", "substitution_exact_match", 100, 1),
-    ("edits local %", "edit_locality", 100, 1),
-    ("words changed", "edit_distance", 1, 2),
-]
-
-
-def report(arguments: argparse.Namespace) -> None:
-    """Render docs/results/t5_vqvae_worldtree.md and its plot from the records."""
-    groups: dict[str, list[dict]] = {}
-    for stem, record in read_results(FOLDER).items():
-        groups.setdefault(stem.rsplit("-seed", 1)[0], []).append(record["metrics"])
-    text = (REPORTS / f"{FOLDER}.template.md").read_text(encoding="utf-8")
-    control = [name for name in QUANTIZERS if "substitution_success" in groups.get(name, [{}])[0]]
-    tables = {
-        "reconstruction": _table(groups, QUANTIZERS, RECONSTRUCTION),
-        "control": _table(groups, control, CONTROL),
-        "positions": _table(groups, POSITIONS, ORDER),
-    }
-    for kind in ("latent", "staggered"):
-        columns = [(header, key.format(f"path_{kind}"), *rest) for header, key, *rest in PATHS]
-        named = [name for name in QUANTIZERS if columns[0][1] in groups.get(name, [{}])[0]]
-        tables[f"paths_{kind}"] = _table(groups, named, columns)
-    for key, table in tables.items():
-        text = text.replace("{{" + key + "}}", table)
-    (REPORTS / f"{FOLDER}.md").write_text(text, encoding="utf-8")
-    _plot(groups)
-
-
-def _table(groups: dict[str, list[dict]], names: Any, columns: list[Column]) -> str:
-    rows = []
-    for name in names:
-        if name in groups:
-            cells = [_cell(groups[name], *column[1:]) for column in columns]
-            rows.append([METHODS[name].label, *cells, str(len(groups[name]))])
-    header = ["between encoder and decoder", *(column[0] for column in columns), "seeds"]
-    return markdown_table(header, rows) if rows else "None has been recorded yet."
-
-
-def _cell(runs: list[dict], key: str, factor: float, digits: int) -> str:
-    values = [factor * run[key] for run in runs if run.get(key) is not None]
-    return mean_and_spread(values, digits) if values else "–"
-
-
-def _plot(groups: dict[str, list[dict]]) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    names = [name for name in dict.fromkeys((*QUANTIZERS, *POSITIONS)) if name in groups]
-    figure, axes = pyplot.subplots(figsize=(7, 0.35 * len(names) + 1.2))
-    for place, name in enumerate(reversed(names)):
-        values = [100 * run["exact_match"] for run in groups[name]]
-        ours = "(ours)" in METHODS[name].label
-        axes.barh(place, statistics.mean(values), color="tab:blue" if ours else "tab:gray")
-        axes.plot(values, [place] * len(values), "k.", markersize=4)
-    axes.set_yticks(
-        range(len(names)), [METHODS[name].label for name in reversed(names)], fontsize=7
-    )
-    axes.set(xlabel="exact match %, 3,440 test sentences", title="WorldTree, equal updates")
-    figure.tight_layout()
-    figure.savefig(REPORTS / f"{FOLDER}.png", dpi=120)
-
-
-def smoke(arguments: argparse.Namespace) -> None:
+def smoke() -> None:
     """Every method for a few steps: that it runs and gives figures, not how good it is."""
+    # An untrained model writes the same nonsense all along a path, which has no smoothness.
+    logging.getLogger("hf_vq.evaluation").setLevel(logging.ERROR)
     generator = random.Random(0)
     nouns = [a + b for a in ("ro", "ti", "mu", "ka") for b in ("ck", "ger", "d", "lent", "bo")]
     sentences = {
@@ -523,7 +305,7 @@ def main() -> None:
             for name in arguments.methods:
                 run(name, seed, data, setting, RESULTS / FOLDER)
     else:
-        {"smoke": smoke, "report": report}[arguments.command](arguments)
+        {"smoke": smoke, "report": report}[arguments.command]()
 
 
 if __name__ == "__main__":

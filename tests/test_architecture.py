@@ -200,6 +200,11 @@ IMPORTS: dict[str, set[str]] = {
         "peer_quantizers",
         "results",
         "sklearn",
+        "t5_vqvae_loop",
+        "t5_vqvae_methods",
+        "t5_vqvae_peers",
+        "t5_vqvae_scores",
+        "t5_vqvae_tables",
         "vector_quantize_pytorch",
     },
 }
