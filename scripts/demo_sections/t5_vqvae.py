@@ -74,7 +74,7 @@ def t5_vqvae_section(config: DemoConfig) -> Section:
     folder = Path(config.output_dir) / "t5-vqvae-demo"  # a name that no real run bears
     shutil.rmtree(folder, ignore_errors=True)  # `train` would not overwrite the last demo's
     splits = expressions(config.seed)
-    tokenizer = train_tokenizer(splits["train"]["source"][:], 110, isolate_symbols=True)
+    tokenizer = train_tokenizer(splits["train"]["source"][:], 160, isolate_symbols=True)
     collator = TextCollator(tokenizer)
     model, results = train_t5_vqvae(config, folder, splits["train"], tokenizer, collator)
 
