@@ -28,6 +28,7 @@ hard codes only. Every run is one JSON record in benchmarks/results/gmvq_cifar10
 import argparse
 import functools
 import json
+import re
 import statistics
 import sys
 import tempfile
@@ -68,6 +69,7 @@ OURS: dict[str, tuple[str, dict]] = {
     "gmvq_paper": ("GM-VQ as published (ours)", {}),
 }
 README = Path(__file__).parent.parent / "README.md"
+CARD_RECORD = README.parent / "model_cards" / "gmvq-cifar10.json"
 DEFINITIONS = {
     "steps": "updates, warm-up included",
     "train_seconds": "wall time of training, of a machine that other work shared",
@@ -331,8 +333,13 @@ def report(arguments: argparse.Namespace) -> None:
         template = template.replace("{{" + key + "}}", f"{1e3 * frame[key]:.2f}e-3")
     perplexity = f"{frame['patch_kmeans_perplexity']:.0f}"
     template = template.replace("{{patch_kmeans_perplexity}}", perplexity)
+    card = json.loads(CARD_RECORD.read_text(encoding="utf-8"))
+    template = template.replace("{{card_steps}}", re.search(r"max_steps (\d+)", card["command"])[1])
+    template = template.replace("{{card_mse}}", f"{1e3 * card['metrics']['mse']:.3f}e-3")
+    template = template.replace("{{card_perplexity}}", f"{card['metrics']['perplexity']:.0f}")
+    template = template.replace("{{card_usage}}", f"{card['metrics']['codebook_usage']:.1%}")
     for key, rows in tables.items():
-        table = markdown_table(header, rows) if rows else "None has been recorded yet."
+        table = markdown_table(header, rows) if rows else ""
         template = template.replace("{{" + key + "}}", table)
     template = template.replace("{{overhead}}", _overhead_table())
     (REPORTS / "gmvq_cifar10.md").write_text(template, encoding="utf-8")
@@ -342,7 +349,7 @@ def report(arguments: argparse.Namespace) -> None:
     )
     _write_readme_block(
         "CIFAR-10 test set, 64 codes of 1024 for an image, equal network and updates "
-        f"({tables['comparison'][0][6]} of 128 images: minutes on two CPU cores), only the quantizer differs; "
+        f"({tables['comparison'][0][6]} of 128 images: minutes on a CPU core), only the quantizer differs; "
         "mean ± standard deviation over seeds. Protocol, anchors, longer runs and step times are in "
         f"[docs/results/gmvq_cifar10.md](docs/results/gmvq_cifar10.md).\n\n{table}"
     )
