@@ -61,8 +61,7 @@ class T5VQVAEConfig(T5Config):
     model_type = "t5_vqvae"
     # What T5 does not return: `Trainer.predict` gives what it gives for T5, and would concatenate scalars. A
     # list, to which `Trainer` adds.
-    keys_to_ignore_at_inference = [  # noqa: RUF012
-        "past_key_values",
+    keys_to_ignore_at_inference = T5Config.keys_to_ignore_at_inference + [
         "reconstruction_loss",
         "commitment_loss",
         "kl_loss",
