@@ -39,7 +39,7 @@ from torch import nn
 from torch.testing import assert_close
 from transformers import get_scheduler
 
-from hf_vq.models import GMVQImageProcessor, GMVQModel
+from hf_vq.models import GMVQImageProcessor, GMVQModel, T5VQVAEForConditionalGeneration
 from hf_vq.training import TrainingConfig, accelerate_config_path, parse_config, train
 from hf_vq.training_data import train_loader
 from hf_vq.training_setup import build_optimizer
@@ -229,6 +229,21 @@ def test_weight_decay_spares_biases_norms_and_codebooks(tmp_path):
     assert {"norm.weight", "norm.bias"} <= spared
     assert all(name.endswith(".weight") for name in matrices)
     assert len(matrices) + len(spared) + len(tables) == len(names)
+
+
+def test_position_biases_of_a_text_model_may_learn_faster(tmp_path, tiny_config):
+    model = T5VQVAEForConditionalGeneration(tiny_config("t5_vqvae", latent_positions="cross_bias"))
+    config = options(tmp_path, weight_decay=0.1, position_bias_learning_rate_factor=10.0)
+    *others, biases = build_optimizer(model, config).param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert {names[id(parameter)].split(".")[-2] for parameter in biases["params"]} == {
+        "relative_attention_bias",
+        "latent_position_bias",
+    }
+    assert len(biases["params"]) == 3
+    assert (biases["lr"], biases["weight_decay"]) == (pytest.approx(0.5), 0.0)
+    assert {group["lr"] for group in others} == {0.05}
+    assert sum(len(group["params"]) for group in (*others, biases)) == len(names)
 
 
 def test_logged_parts_are_means_over_the_window(tmp_path):

@@ -72,6 +72,10 @@ class TrainingConfig:
     codebook_learning_rate_factor: float = option(
         1.0, "Learning rate of parameters named codebook over that of the others."
     )
+    position_bias_learning_rate_factor: float = option(
+        1.0,
+        "Learning rate of relative position biases over that of the others; 10 aligns T5 from scratch sooner.",
+    )
     lr_scheduler_type: str = option("cosine", f"One of {', '.join(SCHEDULERS)}.")
     lr_scheduler_kwargs: dict = option(
         {}, 'Further arguments of the schedule, for example {"min_lr": 1e-5}.'
@@ -147,7 +151,10 @@ class TrainingConfig:
             "checkpoints_total_limit early_stopping_patience"
         )
         at_least_zero = "warmup_steps weight_decay dataloader_num_workers seed"
-        positive = "num_train_epochs learning_rate codebook_learning_rate_factor max_grad_norm adam_epsilon"
+        positive = (
+            "num_train_epochs learning_rate codebook_learning_rate_factor "
+            "position_bias_learning_rate_factor max_grad_norm adam_epsilon"
+        )
         for names, is_valid, expected in (
             (at_least_one, lambda value: value >= 1, "at least 1"),
             (at_least_zero, lambda value: value >= 0, "at least 0"),

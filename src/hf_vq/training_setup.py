@@ -28,6 +28,9 @@ from transformers import get_scheduler
 
 from .training_config import TrainingConfig
 
+# What T5 and T5VQVAE call them.
+POSITION_BIASES = ("relative_attention_bias.weight", "latent_position_bias.weight")
+
 
 def build_accelerator(config: TrainingConfig) -> Accelerator:
     """The Accelerator that the options ask for."""
@@ -55,19 +58,23 @@ def build_accelerator(config: TrainingConfig) -> Accelerator:
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Weight decay is for matrices: biases, norms and codebooks have no reason to be small."""
+    """Weight decay is for matrices: biases, norms, positions and codebooks have no reason to be small."""
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not trainable:
         raise ValueError(f"{type(model).__name__} has no trainable parameter")
-    decayed = [p for name, p in trainable if p.ndim > 1 and "codebook" not in name]
-    exempt = [p for name, p in trainable if p.ndim <= 1 and "codebook" not in name]
     # A code gets a gradient from few positions, and latents travel far early on: codes may need larger steps.
     codebook_rate = config.learning_rate * config.codebook_learning_rate_factor
     codebooks = [p for name, p in trainable if "codebook" in name]
+    # To align decoder and codes takes biases of about 10, and AdamW moves a number by its learning rate at most.
+    bias_rate = config.learning_rate * config.position_bias_learning_rate_factor
+    biases = [p for name, p in trainable if name.endswith(POSITION_BIASES)]
+    apart = {id(p) for p in (*codebooks, *biases)}
+    others = [p for _, p in trainable if id(p) not in apart]
     groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": exempt, "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
         {"params": codebooks, "weight_decay": 0.0, "lr": codebook_rate},
+        {"params": biases, "weight_decay": 0.0, "lr": bias_rate},
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
