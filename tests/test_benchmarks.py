@@ -39,7 +39,7 @@ def test_every_method_runs():
     command = [sys.executable, "-W", "error::UserWarning:gmvq_cifar10", "gmvq_cifar10.py", "smoke"]
     result = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
-    assert result.stdout.count("perplexity") == 12
+    assert result.stdout.count("perplexity") == 13
 
 
 def test_committed_records_are_whole():
