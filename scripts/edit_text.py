@@ -78,7 +78,7 @@ class EditConfig:
         "substitute",
         "specify",
         "conjoin",
-    ] = option("reconstruct", "One of those listed above.")
+    ] = option("reconstruct", "What to do; the first lines of the script say what each takes.")
     span: str | None = option(None, "Words of the text that are edited.")
     donor: str | None = option(None, "Sentence that the new codes come from.")
     donor_span: str | None = option(None, "Its words that are taken; unset: all.")

@@ -266,6 +266,26 @@ def test_neighbors_stay_in_the_range_of_a_role(make_codec):
         nearest_codes_of(codec, read, 2, 9)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda codec: codec.encode([]), "no text to encode"),
+        (lambda codec: codec.encode(None), "the input is None"),
+        (lambda codec: codec.encode([None]), "codes are None"),
+        (lambda codec: codec.decode([[]]), "codes are empty"),
+        (lambda codec: codec.read(CAT)[0].find(("cat", "dog")), "neither words nor two character"),
+    ],
+)
+def test_inputs_that_are_nothing(codec, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(codec)
+
+
+def test_codes_of_one_text_may_be_numpy_integers(codec):
+    codes = codec.encode(CAT)[0, :, 0]
+    assert codec.decode(list(codes.numpy())) == codec.decode(codes.tolist())
+
+
 def test_words_of_a_code_are_counted(codec):
     expected: dict[int, list[str]] = {}
     for text, row in zip(CORPUS, codec.encode(CORPUS)[..., 0].tolist(), strict=True):

@@ -836,6 +836,14 @@ def test_command_line_alone(tmp_path):
     assert training.lr_scheduler_kwargs == {"num_cycles": 2}
 
 
+def test_the_words_of_a_choice_are_named(capsys):
+    with pytest.raises(ValueError, match="mode is 'maybe', expected one of no, yes"):
+        parse_config(ToyArguments, argv=["--dataset", "d", "--mode", "maybe"])
+    with pytest.raises(SystemExit):
+        parse_config(ToyArguments, argv=["--help"])
+    assert "one of no, yes; default: yes" in " ".join(capsys.readouterr().out.split())
+
+
 def test_sections_are_named_after_the_classes(tmp_path):
     yaml_file = write(
         tmp_path / "recipe.yaml",

@@ -28,7 +28,11 @@ def as_codes(codes: Any, codebook_size: int, codes_per_token: int) -> torch.Tens
         codebook_size: How many codes there are.
         codes_per_token: How many groups there are.
     """
+    if codes is None:
+        raise ValueError("the codes are None, expected integers or a string of them")
     codes = parse_codes(codes) if isinstance(codes, str) else torch.as_tensor(codes).cpu()
+    if not codes.numel():
+        raise ValueError("the codes are empty, expected at least one")
     if codes.ndim == 1 and codes_per_token == 1:
         codes = codes[:, None]
     integers = not (codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool)

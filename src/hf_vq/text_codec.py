@@ -26,6 +26,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -63,6 +64,10 @@ class Sentence:
                 f"bare codes have no words, so {span!r} cannot be found: give the text"
             )
         if not isinstance(span, str):
+            if len(span) != 2 or not all(isinstance(edge, int) for edge in span):
+                raise ValueError(
+                    f"span {span!r} is neither words nor two character offsets; a span for each text is a list"
+                )
             start, end = span
             if not 0 <= start < end <= len(self.text):
                 raise ValueError(
@@ -152,7 +157,10 @@ class TextCodec:
         self, texts: str | Sequence[str], roles: Sequence[Sequence[str | None]] | None = None
     ) -> torch.Tensor:
         """Codes `(texts, positions, groups)`, -1 behind the end of a text; see `read` for the arguments."""
-        return pad_codes([sentence.codes for sentence in self.read(texts, roles)])
+        sentences = self.read(texts, roles)
+        if not sentences:
+            raise ValueError("there is no text to encode: the list is empty")
+        return pad_codes([sentence.codes for sentence in sentences])
 
     def decode(self, codes: Any) -> list[str]:
         """Texts of codes: a padded tensor, a list of codes of single texts, or of strings of codes."""
@@ -324,8 +332,10 @@ def as_list(inputs: Any) -> list[Any]:
         return [inputs]
     if hasattr(inputs, "ndim"):
         return list(inputs) if inputs.ndim == 3 else [inputs]
+    if inputs is None:
+        raise ValueError("the input is None, expected a text, codes, or a list of these")
     items = list(inputs)
-    if items and isinstance(items[0], int):
+    if items and isinstance(items[0], Integral):
         return [items]
     return items
 

@@ -148,7 +148,7 @@ def _reconstruct(codec: TextCodec, inputs: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _edit(codec: TextCodec, operation: str, **arguments: Any) -> dict[str, Any]:
+def _edit(codec: TextCodec, operation: str | None = None, **arguments: Any) -> dict[str, Any]:
     if operation in SPAN_EDITS:
         return SPAN_EDITS[operation](codec, **arguments)[0]
     if operation not in ARITHMETIC:

@@ -263,10 +263,13 @@ def _build_parser(config_classes: Sequence[type]) -> argparse.ArgumentParser:
         group = parser.add_argument_group(cls.__name__)
         for f in _fields(cls):
             default = "required" if _is_required(f) else f"default: {_default(f)}"
-            text = f"{f.metadata.get('help', '')} ({default})".replace("%", "%%")
-            kinds = [
-                typing.get_origin(kind) or kind for kind in _alternatives(_type_of(cls, f.name))
+            alternatives = _alternatives(_type_of(cls, f.name))
+            kinds = [typing.get_origin(kind) or kind for kind in alternatives]
+            choices = [
+                _describe(kind) for kind in alternatives if typing.get_origin(kind) is Literal
             ]
+            text = "; ".join([*choices, default])
+            text = f"{f.metadata.get('help', '')} ({text})".replace("%", "%%")
             words: dict[str, Any] = (
                 {"nargs": "*"}
                 if list in kinds
@@ -341,10 +344,16 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
             return _convert_one(name, value, alternative)
         except (KeyError, TypeError, ValueError):
             continue
-    expected = " or ".join(
-        "none" if k is type(None) else getattr(k, "__name__", str(k)) for k in kinds
-    )
+    expected = " or ".join(_describe(k) for k in kinds)
     raise ValueError(f"{name} is {value!r}, expected {expected}")
+
+
+def _describe(kind: Any) -> str:
+    if kind is type(None):
+        return "none"
+    if typing.get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, typing.get_args(kind)))}"
+    return getattr(kind, "__name__", str(kind))
 
 
 def _convert_one(name: str, value: Any, kind: Any) -> Any:

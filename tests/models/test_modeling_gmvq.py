@@ -17,12 +17,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, Trainer, TrainingArguments
 
 from hf_vq.models import GMVQConfig, GMVQModel
 
@@ -46,6 +47,20 @@ def images(*shape: int) -> torch.Tensor:
 
 def squared_error(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return (first - second).square().flatten(1).sum(dim=1).mean()
+
+
+class TestTrainer:
+    def test_trains_evaluates_and_predicts(self, make_model, tmp_path):
+        rows = [{"pixel_values": image} for image in images(6, 3, 8, 8)]
+        arguments = TrainingArguments(
+            str(tmp_path), max_steps=2, per_device_train_batch_size=3, report_to=[], use_cpu=True
+        )
+        trainer = Trainer(make_model(), arguments, train_dataset=rows, eval_dataset=rows)
+        assert math.isfinite(trainer.train().training_loss)
+        assert math.isfinite(trainer.evaluate()["eval_loss"])
+        predictions = trainer.predict(rows).predictions
+        assert any(np.shape(array) == (6, 3, 8, 8) for array in predictions)
+        assert all(len(array) == 6 for array in predictions)
 
 
 class TestConfiguration:
@@ -121,12 +136,25 @@ class TestBadInput:
             (torch.full((1, 2, 2), 16), "codes range from 16 to 16, expected 0 to 15"),
             (torch.tensor([[[-1, 3]]]), "codes range from -1 to 3, expected 0 to 15"),
             (torch.zeros(1, 2, 2), r"codes are torch.float32 of shape \(1, 2, 2\)"),
-            (torch.zeros(4, dtype=torch.int64), r"of shape \(4,\), expected integers \(batch"),
+            (
+                torch.zeros(4, dtype=torch.int64),
+                r"of shape \(4,\), expected int64 or int32 \(batch",
+            ),
+            (torch.zeros(1, 2, 2, dtype=torch.bool), r"codes are torch.bool"),
         ],
     )
     def test_codes(self, make_model, codes, message):
         with pytest.raises(ValueError, match=message):
             make_model().decode(codes=codes)
+
+    def test_vectors_of_another_width(self, make_model):
+        with pytest.raises(ValueError, match=r"shape \(1, 3, 2, 2\), expected \(batch, 5, height"):
+            make_model().decode(quantized=torch.zeros(1, 3, 2, 2))
+
+    def test_a_wrong_word_beside_a_checkpoint(self, make_model, tmp_path):
+        make_model().save_pretrained(tmp_path)
+        with pytest.raises((ValueError, StrictDataclassError), match="per_tokn"):
+            GMVQModel.from_pretrained(tmp_path, kl="per_tokn")
 
     def test_decode_takes_exactly_one(self, make_model):
         model = make_model()

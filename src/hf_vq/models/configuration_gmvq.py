@@ -55,8 +55,8 @@ class GMVQConfig(PreTrainedConfig):
     """
 
     model_type = "gmvq"
-    # Scalars: `Trainer.predict` would concatenate them over batches.
-    keys_to_ignore_at_inference = (
+    # Scalars: `Trainer.predict` would concatenate them over batches. A list, to which it adds "loss".
+    keys_to_ignore_at_inference = [  # noqa: RUF012
         "reconstruction_loss",
         "commitment_loss",
         "kl_loss",
@@ -66,7 +66,7 @@ class GMVQConfig(PreTrainedConfig):
         "mutual_information",
         "soft_hard_gap",
         "temperature",
-    )
+    ]
 
     image_size: int = 32
     num_channels: int = 3

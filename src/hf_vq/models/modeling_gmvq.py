@@ -246,6 +246,7 @@ class GMVQModel(GMVQPreTrainedModel):
     """
 
     def __init__(self, config: GMVQConfig):
+        config.validate()  # keywords of `from_pretrained` are set on a configuration that is already there
         super().__init__(config)
         quantizer = build_quantizer(config)
         # In this order, since `model.dtype` is that of the first parameter, and the quantizer's stays float32.
@@ -274,6 +275,12 @@ class GMVQModel(GMVQPreTrainedModel):
             raise ValueError("decode takes exactly one of codes and quantized")
         if quantized is None:
             quantized = self._embed(codes)
+        width = self.config.codebook_dim
+        if quantized.ndim != 4 or quantized.shape[1] != width:
+            raise ValueError(
+                f"quantized has shape {tuple(quantized.shape)}, expected (batch, {width}, height, width)"
+            )
+        quantized = quantized.to(self.decoder.conv_in.weight.dtype)
         return GMVQDecoderOutput(reconstruction=self.decoder(quantized))
 
     @capture_outputs
@@ -386,9 +393,9 @@ class GMVQModel(GMVQPreTrainedModel):
         self.quantizer.initialize_codebook(torch.cat(latents), method=method, generator=generator)
 
     def _embed(self, codes: torch.Tensor) -> torch.Tensor:
-        if codes.is_floating_point() or codes.ndim != 3:
+        if codes.dtype not in (torch.int64, torch.int32) or codes.ndim != 3:
             raise ValueError(
-                f"codes are {codes.dtype} of shape {tuple(codes.shape)}, expected integers (batch, height, width)"
+                f"codes are {codes.dtype} of shape {tuple(codes.shape)}, expected int64 or int32 (batch, height, width)"
             )
         if not torch.compiler.is_compiling() and codes.numel():
             low, high = codes.aminmax()
