@@ -13,6 +13,8 @@
 # limitations under the License.
 """GM-VQ configuration."""
 
+from typing import ClassVar
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
@@ -56,7 +58,7 @@ class GMVQConfig(PreTrainedConfig):
 
     model_type = "gmvq"
     # Scalars: `Trainer.predict` would concatenate them over batches. A list, to which it adds "loss".
-    keys_to_ignore_at_inference = [  # noqa: RUF012
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
         "reconstruction_loss",
         "commitment_loss",
         "kl_loss",

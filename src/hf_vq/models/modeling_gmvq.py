@@ -273,15 +273,14 @@ class GMVQModel(GMVQPreTrainedModel):
         """Codes `(batch, height, width)`, or vectors `(batch, codebook_dim, height, width)`, to images."""
         if (codes is None) == (quantized is None):
             raise ValueError("decode takes exactly one of codes and quantized")
-        if quantized is None:
-            quantized = self._embed(codes)
+        vectors = self._embed(codes) if quantized is None else quantized
         width = self.config.codebook_dim
-        if quantized.ndim != 4 or quantized.shape[1] != width:
+        if vectors.ndim != 4 or vectors.shape[1] != width:
             raise ValueError(
-                f"quantized has shape {tuple(quantized.shape)}, expected (batch, {width}, height, width)"
+                f"quantized has shape {tuple(vectors.shape)}, expected (batch, {width}, height, width)"
             )
-        quantized = quantized.to(self.decoder.conv_in.weight.dtype)
-        return GMVQDecoderOutput(reconstruction=self.decoder(quantized))
+        vectors = vectors.to(self.decoder.conv_in.weight.dtype)
+        return GMVQDecoderOutput(reconstruction=self.decoder(vectors))
 
     @capture_outputs
     def forward(
