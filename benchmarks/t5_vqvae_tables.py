@@ -100,7 +100,10 @@ def _cell(runs: list[dict], key: str, factor: float, digits: int) -> str:
 
 
 def _overhead_table() -> str:
-    record = json.loads((RESULTS / "t5_vqvae_overhead.json").read_text(encoding="utf-8"))
+    path = RESULTS / "t5_vqvae_overhead.json"
+    if not path.exists():
+        return "None has been recorded yet."
+    record = json.loads(path.read_text(encoding="utf-8"))
     rows = [
         [f"{size}, {what}"]
         + [
