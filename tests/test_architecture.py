@@ -180,6 +180,22 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.training",
         "hf_vq.training_config",
     },
+    "src/hf_vq/topics/__init__.py": set(),
+    "src/hf_vq/topics/coherence.py": {"numpy", "scipy", "hf_vq._extras"},
+    "src/hf_vq/topics/metrics.py": {
+        "numpy",
+        "scipy",
+        "sklearn",
+        "hf_vq._extras",
+        "hf_vq.topics.coherence",
+    },
+    "src/hf_vq/topics/evaluation.py": {
+        "numpy",
+        "scipy",
+        "hf_vq.role_metrics",
+        "hf_vq.topics.coherence",
+        "hf_vq.topics.metrics",
+    },
     "src/hf_vq/pipelines.py": {"torch", "transformers", "numpy", "PIL"},
     "src/hf_vq/hub.py": {
         "huggingface_hub",
