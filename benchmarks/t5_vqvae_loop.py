@@ -161,9 +161,3 @@ def start_codebook(model: Any, batches: Iterator[Batch], config: LoopConfig, see
             break
     generator = torch.Generator().manual_seed(seed)
     model.initialize_codebook(chosen, generator=generator)
-    # The start counts the latents of many batches, the averages those of one: without this the codes would hardly
-    # move for hundreds of updates.
-    for group in groups:
-        if hasattr(group, "ema_sums"):
-            group.ema_counts.div_(len(chosen))
-            group.ema_sums.div_(len(chosen))

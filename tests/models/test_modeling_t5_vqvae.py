@@ -108,6 +108,10 @@ class TestConfiguration:
             ({"commitment_loss_weight": -1}, "commitment_loss_weight is -1, expected at least 0"),
             ({"ema_decay": 1.0}, "ema_decay is 1.0, expected a number between 0 and 1"),
             ({"latent_dropout": 1.0}, "latent_dropout is 1.0, expected a number from 0"),
+            (
+                {"decoder_word_dropout": 1.5},
+                "decoder_word_dropout is 1.5, expected a number from 0",
+            ),
             ({"quantizer": "vq"}, "quantizer is 'vq', expected one of"),
             ({"latent_positions": "rotary"}, "latent_positions is 'rotary', expected one of"),
             ({"quantize_after_layer": 6}, "quantize_after_layer is 6, expected 0 to 5 of 6 layers"),
@@ -533,7 +537,7 @@ class TestStart:
         centers, counts = kmeans(latents, 16, generator=torch.Generator().manual_seed(1))
         (quantizer,) = quantizers(model)
         torch.testing.assert_close(quantizer.codebook, centers)
-        torch.testing.assert_close(quantizer.ema_counts, counts)
+        torch.testing.assert_close(quantizer.ema_counts, counts.clamp_min(1) / len(batches))
 
     def test_synthetic_clusters_keep_their_codes(self, make_model):
         model = make_model(codebook_size=20)
@@ -694,3 +698,25 @@ def test_hidden_states_and_attentions_are_those_of_t5(make_model):
     assert output.cross_attentions[0].shape == (3, 2, 7, 7)
     # nothing attends to padding
     assert not output.cross_attentions[0][1, :, :, 4:].any()
+
+
+class TestDecoderWordDropout:
+    def test_hides_that_share_of_the_words_in_training_only(self, make_model):
+        model = make_model(decoder_word_dropout=0.3)
+        ids = torch.randint(3, 50, (50, 40))
+        assert torch.equal(model.eval()._hide_words(ids), ids)
+        hidden = model.train()._hide_words(ids)
+        changed = hidden != ids
+        assert (hidden[changed] == model.config.decoder_start_token_id).all()
+        assert abs(changed.float().mean() - 0.3) < 4 * (0.3 * 0.7 / ids.numel()) ** 0.5
+
+    def test_a_decoder_without_words_predicts_the_same_from_any(self, make_model):
+        model = make_model(decoder_word_dropout=1.0, quantizer="none").train()
+        ids, labels = torch.randint(3, 50, (2, 6)), torch.randint(3, 50, (2, 5))
+        others = labels.roll(1, dims=0)
+        logits = [model(input_ids=ids, labels=each).logits for each in (labels, others)]
+        assert torch.equal(*logits)
+        model.config.decoder_word_dropout = 0.0
+        assert not torch.equal(
+            *(model(input_ids=ids, labels=each).logits for each in (labels, others))
+        )

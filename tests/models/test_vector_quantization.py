@@ -306,6 +306,17 @@ class TestEMAQuantizer:
         quantizer(torch.randn(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool))
         torch.testing.assert_close(quantizer.codebook, before)
 
+    def test_a_start_from_many_batches_weighs_as_much_as_one(self):
+        # Four latents of each code in two batches, then an update in which both codes see two latents: decay 1/2
+        # puts each code halfway.
+        quantizer = EMAQuantizer(2, 1, ema_decay=0.5, revival_threshold=0.0)
+        start = torch.tensor([0.0, 8.0]).repeat(4)[:, None]
+        quantizer.initialize_codebook(start, num_batches=2)
+        assert sorted(quantizer.codebook.flatten().tolist()) == [0.0, 8.0]
+        assert quantizer.ema_counts.tolist() == [2.0, 2.0]
+        quantizer(torch.tensor([[[1.0], [1.0], [9.0], [9.0]]]))
+        assert sorted(quantizer.codebook.flatten().tolist()) == [0.5, 8.5]
+
     def test_revival_moves_a_dead_code_to_a_latent_of_the_batch(self):
         quantizer = EMAQuantizer(3, 2, ema_decay=0.5, revival_threshold=0.2)
         quantizer.codebook.copy_(torch.tensor([[0.0, 0.0], [5.0, 5.0], [100.0, 100.0]]))

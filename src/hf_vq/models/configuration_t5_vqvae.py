@@ -43,6 +43,9 @@ class T5VQVAEConfig(T5Config):
             code; or `"none"`, as T5 has it: then the decoder reads codes as a set.
         max_latent_positions: the longest text, with `latent_positions="learned"`.
         latent_dropout: dropout of the latents, before the quantizer.
+        decoder_word_dropout: share of the decoder's input tokens that read as the start token, in training with
+            labels. A decoder that always knows the last words learns to guess the next one from them instead of
+            reading the codes.
         role_ranges: for each role the codes, from start to before end, that words of this role may take. The
             index of a role in `role_ids` is its place here.
         role_embedding: whether the encoder also reads the roles, added to its input embeddings.
@@ -83,6 +86,7 @@ class T5VQVAEConfig(T5Config):
     latent_positions: str = "learned"
     max_latent_positions: int = 512
     latent_dropout: float | int = 0.0
+    decoder_word_dropout: float | int = 0.0
     role_ranges: dict[str, list[int] | tuple[int, ...]] | None = None
     role_embedding: bool = False
     relaxation: str = "gumbel_softmax"
@@ -107,6 +111,7 @@ class T5VQVAEConfig(T5Config):
             (at_least_zero, lambda value: value >= 0, "at least 0"),
             ("ema_decay", lambda value: 0 < value < 1, "a number between 0 and 1"),
             ("latent_dropout", lambda value: 0 <= value < 1, "a number from 0 to below 1"),
+            ("decoder_word_dropout", lambda value: 0 <= value <= 1, "a number from 0 to 1"),
         ):
             for name in names.split():
                 value = getattr(self, name)

@@ -385,11 +385,16 @@ class GMVQModel(GMVQPreTrainedModel):
         images = (
             batch["pixel_values"] if isinstance(batch, Mapping) else batch for batch in batches
         )
-        latents = [self._latents(pixel_values).float().flatten(0, -2) for pixel_values in images]
+        latents = [
+            self._latents(pixel_values.to(self.device)).float().flatten(0, -2)
+            for pixel_values in images
+        ]
         self.train(was_training)
         if not latents:
             raise ValueError("initialize_codebook got no batch of images")
-        self.quantizer.initialize_codebook(torch.cat(latents), method=method, generator=generator)
+        self.quantizer.initialize_codebook(
+            torch.cat(latents), method=method, generator=generator, num_batches=len(latents)
+        )
 
     def _embed(self, codes: torch.Tensor) -> torch.Tensor:
         if codes.dtype not in (torch.int64, torch.int32) or codes.ndim != 3:

@@ -216,7 +216,7 @@ class T5VQVAEForConditionalGeneration(
             )
         if labels is not None:
             if decoder_input_ids is None and decoder_inputs_embeds is None:
-                decoder_input_ids = self._shift_right(labels)
+                decoder_input_ids = self._hide_words(self._shift_right(labels))
             use_cache = bool(use_cache)  # nothing comes after the labels
         outputs = super().forward(
             attention_mask=attention_mask,
@@ -236,6 +236,14 @@ class T5VQVAEForConditionalGeneration(
             name: getattr(encoder_outputs, name, None) for name in ("codes", "latents", "quantized")
         }
         return T5VQVAEOutput(**(dict(outputs) | losses | quantities))
+
+    def _hide_words(self, decoder_input_ids: torch.LongTensor) -> torch.LongTensor:
+        """Word dropout (Bowman et al., 2016, arXiv 1511.06349): in training some tokens read as the start token."""
+        share = self.config.decoder_word_dropout
+        if not self.training or share == 0:
+            return decoder_input_ids
+        hidden = torch.rand(decoder_input_ids.shape, device=decoder_input_ids.device) < share
+        return decoder_input_ids.masked_fill(hidden, self.config.decoder_start_token_id)
 
     def _losses(
         self,
@@ -332,7 +340,9 @@ class T5VQVAEForConditionalGeneration(
         if not latents:
             raise ValueError("initialize_codebook got no batch")
         role_ids = torch.cat(roles) if roles else None
-        quantizer.initialize_codebook(torch.cat(latents), role_ids, method, generator)
+        quantizer.initialize_codebook(
+            torch.cat(latents), role_ids, method, generator, num_batches=len(latents)
+        )
 
     def codebook_statistics(
         self, codes: torch.LongTensor | Iterable[torch.LongTensor]

@@ -172,10 +172,11 @@ class ProductQuantizer(nn.Module):
         role_ids: torch.Tensor | None = None,
         method: str = "kmeans",
         generator: torch.Generator | None = None,
+        num_batches: int = 1,
     ) -> None:
         """Set the codebooks from latents `(number, latent_dim)`; see `Quantizer.initialize_codebook`."""
         parts = self.split(latents)
-        self._start(parts, None, self._ranges(role_ids, parts), method, generator)
+        self._start(parts, None, self._ranges(role_ids, parts), method, generator, num_batches)
 
     def _start(
         self,
@@ -184,6 +185,7 @@ class ProductQuantizer(nn.Module):
         ranges: torch.Tensor | None,
         method: str = "kmeans",
         generator: torch.Generator | None = None,
+        num_batches: int = 1,
     ) -> None:
         for g, group in enumerate(self.groups):
             chosen = slice(None) if len(self.groups) == 1 else slice(g, g + 1)
@@ -193,6 +195,7 @@ class ProductQuantizer(nn.Module):
                 method=method,
                 generator=generator,
                 ranges=None if ranges is None else ranges[..., chosen, :],
+                num_batches=num_batches,
             )
 
     def _ensure_start(

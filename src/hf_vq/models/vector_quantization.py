@@ -290,11 +290,14 @@ class Quantizer(nn.Module):
         method: str = "kmeans",
         generator: torch.Generator | None = None,
         ranges: torch.Tensor | None = None,
+        num_batches: int = 1,
     ) -> None:
         """Set the codebook from data: cluster centers (`"kmeans"`), or the latents that k-means++ draws (`"data"`).
 
         Several times `codebook_size` latents give a good start. With several processes rank 0 decides for
         all. With `ranges`, as in `forward`, the codes of a range start from the latents that may take them.
+        The moving averages (4) and (5) start as one of the `num_batches` from which the latents are: as their
+        sum, the start would outweigh hundreds of updates.
         """
         if method not in ("kmeans", "data"):
             raise ValueError(f"codebook initialization is {method!r}, expected 'kmeans' or 'data'")
@@ -309,7 +312,7 @@ class Quantizer(nn.Module):
         if dist.is_available() and dist.is_initialized():
             dist.broadcast(centers, src=0)
             dist.broadcast(counts, src=0)
-        self._set_codebook(centers, counts, vectors)
+        self._set_codebook(centers, counts.clamp_min(1) / num_batches, vectors)
         self.codebook_initialized.fill_(True)
 
     def _vectors_to_cluster(self, latents: torch.Tensor) -> torch.Tensor:
@@ -346,7 +349,7 @@ class Quantizer(nn.Module):
     ) -> None:
         self.codebook.copy_(centers)
         # Counts and sums move together, else the first update would pull every code towards the origin.
-        self.ema_counts.copy_(counts.clamp_min(1))
+        self.ema_counts.copy_(counts)
         if not self.learned_codebook:
             self.ema_sums.copy_(centers * self.ema_counts[:, None])
 
