@@ -196,6 +196,8 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.topics.coherence",
         "hf_vq.topics.metrics",
     },
+    "src/hf_vq/topics/operations.py": {"numpy", "scipy", "hf_vq._extras"},
+    "src/hf_vq/topics/tables.py": {"numpy", "hf_vq.latent_tables", "hf_vq.topics.operations"},
     "src/hf_vq/pipelines.py": {"torch", "transformers", "numpy", "PIL"},
     "src/hf_vq/hub.py": {
         "huggingface_hub",
