@@ -19,6 +19,8 @@ from .models import (
     GMVQModel,
     T5VQVAEConfig,
     T5VQVAEForConditionalGeneration,
+    TopicVQConfig,
+    TopicVQModel,
 )
 from .pipelines import register_pipelines
 from .text_pipelines import register_text_pipelines
@@ -34,5 +36,7 @@ __all__ = [
     "GMVQModel",
     "T5VQVAEConfig",
     "T5VQVAEForConditionalGeneration",
+    "TopicVQConfig",
+    "TopicVQModel",
     "__version__",
 ]

@@ -20,14 +20,17 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from .configuration_gmvq import GMVQConfig
 from .configuration_t5_vqvae import T5VQVAEConfig
+from .configuration_topic_vq import TopicVQConfig
 from .image_processing_gmvq import GMVQImageProcessor
 from .modeling_gmvq import GMVQModel
 from .modeling_t5_vqvae import T5VQVAEForConditionalGeneration
+from .modeling_topic_vq import TopicVQModel
 
 # configuration, model, Auto class: facts that hub.py and the common tests iterate over, not a plug-in system
 MODELS = (
     (GMVQConfig, GMVQModel, AutoModel),
     (T5VQVAEConfig, T5VQVAEForConditionalGeneration, AutoModelForSeq2SeqLM),
+    (TopicVQConfig, TopicVQModel, AutoModel),
 )
 
 for config_class, model_class, auto_class in MODELS:
@@ -42,4 +45,6 @@ __all__ = [
     "GMVQModel",
     "T5VQVAEConfig",
     "T5VQVAEForConditionalGeneration",
+    "TopicVQConfig",
+    "TopicVQModel",
 ]

@@ -1,0 +1,203 @@
+# Copyright 2026 The hf_vq Authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Topic inference: bags to topic proportions and back, with torch alone.
+
+A bag is a row of counts, of codes or of words. The inference network reads one and gives a normal
+distribution whose softmax are the topic proportions; a mixture turns proportions into probabilities of codes
+or words. Equation numbers refer to docs/topics.md.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class TopicPrior(nn.Module):
+    """Normal prior of the topic proportions, before their softmax, eq. (10), learned unless told otherwise.
+
+    Args:
+        num_topics: K.
+        concentration: of the Dirichlet distribution that it approximates at its start, one number or K.
+        mean_init: added to its mean at its start.
+        learned: whether mean and log-variance are parameters.
+    """
+
+    mean: torch.Tensor
+    log_variance: torch.Tensor
+
+    def __init__(
+        self,
+        num_topics: int,
+        concentration: float | list[float] = 1.0,
+        mean_init: float = 0.0,
+        learned: bool = True,
+    ):
+        """See the class."""
+        super().__init__()
+        self.num_topics, self.concentration, self.mean_init = num_topics, concentration, mean_init
+        for name in ("mean", "log_variance"):
+            values = torch.zeros(num_topics)
+            setattr(self, name, nn.Parameter(values) if learned else nn.Buffer(values))
+
+    def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Laplace approximation of the Dirichlet distribution on the softmax basis, eq. (10)."""
+        topics = self.num_topics
+        concentration = torch.as_tensor(self.concentration, dtype=torch.float32).expand(topics)
+        mean = concentration.log() - concentration.log().mean() + self.mean_init
+        variance = (1 - 2 / topics) / concentration + (1 / concentration).mean() / topics
+        yield self.mean, mean
+        # One topic has all of every document: its variance is 0, and any number will do.
+        yield self.log_variance, (variance if topics > 1 else 1 / concentration).log()
+
+    def divergence(self, mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+        """KL divergence of posteriors `(B, K)` from the prior, `(B,)`, eq. (11)."""
+        variance, difference = log_variance.exp(), mean - self.mean
+        ratios = (variance + difference.square()) * torch.exp(-self.log_variance)
+        return 0.5 * (ratios - 1 + self.log_variance - log_variance).sum(dim=-1)
+
+
+class TopicInference(nn.Module):
+    """Bags `(B, input_dim)` to mean and log-variance `(B, K)` of the posterior, eq. (8).
+
+    Both outputs are standardized over the batch, without scale or shift: so nobody's posterior collapses onto
+    the prior, and micro-batches are not parts of a large batch.
+    """
+
+    def __init__(
+        self, input_dim: int, hidden_sizes: list[int], num_topics: int, dropout: float = 0.0
+    ):
+        """See the class."""
+        super().__init__()
+        widths = [input_dim, *hidden_sizes]
+        self.layers = nn.ModuleList(
+            nn.Linear(narrow, wide) for narrow, wide in zip(widths, widths[1:], strict=False)
+        )
+        self.dropout = dropout
+        # without biases, which standardizing would take away again
+        self.mean = nn.Linear(widths[-1], num_topics, bias=False)
+        self.log_variance = nn.Linear(widths[-1], num_topics, bias=False)
+        self.mean_norm = nn.BatchNorm1d(num_topics, affine=False)
+        self.log_variance_norm = nn.BatchNorm1d(num_topics, affine=False)
+
+    def forward(self, bags: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See the class; a batch of one has no statistics, in training."""
+        if self.training and len(bags) < 2:
+            raise ValueError(
+                f"a training batch has {len(bags)} document, expected at least 2: posteriors are standardized "
+                "over the batch"
+            )
+        hidden = bags
+        for layer in self.layers:
+            hidden = torch.tanh(layer(hidden))
+        hidden = F.dropout(hidden, self.dropout, self.training)
+        mean = self.mean_norm(self.mean(hidden).float())
+        return mean, self.log_variance_norm(self.log_variance(hidden).float())
+
+
+def sample_proportions(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """A draw of the topic proportions `(B, K)`, eq. (9)."""
+    noise = torch.randn_like(mean)
+    return torch.softmax(mean + torch.exp(0.5 * log_variance) * noise, dim=-1)
+
+
+class TopicMixture(nn.Module):
+    """Topic proportions to probabilities of codes, eq. (12), or words, eq. (15), with the background of eq. (18).
+
+    The logits of a document are its mixture of the topics' scores, standardized over the documents of the
+    batch: hence micro-batches are not parts of a large batch. Standardizing a mixture is scaling the scores
+    and centering the proportions, and neither its moments nor the likelihood of a bag needs the
+    documents-by-words matrix more than once, inside the softmax.
+
+    Args:
+        num_outcomes: codes or words, M.
+        background: whether there is a bias, which starts as the log-frequency of the outcomes.
+        momentum: weight of a batch in the running moments.
+    """
+
+    eps = 1e-5
+
+    def __init__(self, num_outcomes: int, background: bool = False, momentum: float = 0.1):
+        """See the class."""
+        super().__init__()
+        self.momentum = momentum
+        self.running_mean = nn.Buffer(torch.zeros(num_outcomes))
+        self.running_variance = nn.Buffer(torch.ones(num_outcomes))
+        self.bias = nn.Parameter(torch.zeros(num_outcomes)) if background else None
+
+    def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Each tensor and what it starts as."""
+        yield self.running_mean, torch.zeros_like(self.running_mean)
+        yield self.running_variance, torch.ones_like(self.running_variance)
+        if self.bias is not None:
+            yield self.bias, torch.zeros_like(self.bias)
+
+    def standardize(
+        self, proportions: torch.Tensor, scores: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Weights `(B, K)`, scores `(K, M)` and offset `(M,)` with `logits = weights @ scores + offset`.
+
+        Moments are those of the batch in training, and running ones otherwise.
+        """
+        if self.training:
+            center = proportions.mean(dim=0)
+            weights = proportions - center
+            covariance = weights.T @ weights / len(weights)
+            variance = ((covariance @ scores) * scores).sum(dim=0).clamp_min(0)
+            with torch.no_grad():
+                unbiased = variance * (len(weights) / max(1, len(weights) - 1))
+                self.running_mean.lerp_(center @ scores, self.momentum)
+                self.running_variance.lerp_(unbiased, self.momentum)
+            scores = scores * torch.rsqrt(variance + self.eps)
+            offset = torch.zeros_like(self.running_mean)
+        else:
+            scale = torch.rsqrt(self.running_variance + self.eps)
+            weights, scores, offset = proportions, scores * scale, -self.running_mean * scale
+        return weights, scores, offset if self.bias is None else offset + self.bias
+
+    def log_probabilities(self, proportions: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """`(B, M)`, eq. (12) and (15)."""
+        weights, scores, offset = self.standardize(proportions, scores)
+        return torch.log_softmax(torch.addmm(offset, weights, scores).float(), dim=-1)
+
+    def log_likelihood(
+        self, proportions: torch.Tensor, scores: torch.Tensor, counts: torch.Tensor
+    ) -> torch.Tensor:
+        """Log-probability of bags `(B, M)`, dense or sparse, `(B,)`: the negative of a document's loss.
+
+        A sum over outcomes of counts and log-softmax, as counts-by-scores less the bag's total times the
+        logarithm of the softmax's denominator.
+        """
+        weights, scores, offset = self.standardize(proportions, scores)
+        denominator = log_sum_exp(torch.addmm(offset, weights, scores))
+        rows = torch.cat([scores, offset[None], torch.ones_like(offset)[None]])
+        with torch.autocast(counts.device.type, enabled=False):
+            moments = counts @ rows.float().T
+        matched = (moments[:, :-2] * weights).sum(dim=-1) + moments[:, -2]
+        return matched - moments[:, -1] * denominator
+
+
+def log_sum_exp(logits: torch.Tensor) -> torch.Tensor:
+    """Over the last dimension, in float32; `log_softmax` has the faster kernels for value and gradient."""
+    logits = logits.float()
+    return logits[:, 0] - torch.log_softmax(logits, dim=-1)[:, 0]
+
+
+def topic_similarity(topic_embeddings: torch.Tensor) -> torch.Tensor:
+    """Mean over pairs of topics of their squared positive cosine, eq. (20); `topic_embeddings` have norm 1."""
+    num_topics = len(topic_embeddings)
+    similarities = (topic_embeddings @ topic_embeddings.T).clamp_min(0).square()
+    others = similarities.sum() - similarities.diagonal().sum()
+    return others / max(1, num_topics * (num_topics - 1))
