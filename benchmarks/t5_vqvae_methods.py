@@ -36,10 +36,13 @@ SIZE = {
 }
 CODES = {
     "codebook_size": 4096,
+    "quantize_after_layer": 1,
     "commitment_loss_weight": 5.0,
     "revival_threshold": 0.01,
     "latent_positions": "cross_bias",
 }
+# Where the paper has its quantizer.
+END = {"quantize_after_layer": None}
 # For ema, what starts a codebook well, and keeps it alive.
 UNAIDED = {"revival_threshold": 0}
 MIXTURE = {"quantizer": "gaussian_mixture", "revival_threshold": 0}
@@ -95,10 +98,26 @@ METHODS = {
         "EMA codebook, random start, no revival", UNAIDED, with_random_codes, from_latents=False
     ),
     "vq_pytorch": Method("vector-quantize-pytorch, EMA", {}, with_peer_codes),
-    "token_identity": Method("token identity: no encoder", {}, without_encoder, from_latents=False),
+    "token_identity": Method(
+        "token identity: no encoder", END, without_encoder, from_latents=False
+    ),
     "none": Method("no quantizer", {"quantizer": "none"}),
+    "end": Method("EMA codebook at the end of the encoder", END),
+    "end_word_dropout": Method(
+        "EMA codebook at the end, decoder word dropout 0.3", END | {"decoder_word_dropout": 0.3}
+    ),
+    "end_two_codes": Method(
+        "2 EMA codebooks at the end, 512 codes each",
+        END | {"codes_per_token": 2, "codebook_size": 512},
+    ),
     "learned_positions": Method("EMA codebook, learned positions", {"latent_positions": "learned"}),
     "no_positions": Method("EMA codebook, no positions", {"latent_positions": "none"}),
+    "end_learned_positions": Method(
+        "EMA codebook at the end, learned positions", END | {"latent_positions": "learned"}
+    ),
+    "end_no_positions": Method(
+        "EMA codebook at the end, no positions", END | {"latent_positions": "none"}
+    ),
     "none_learned_positions": Method(
         "no quantizer, learned positions", {"quantizer": "none", "latent_positions": "learned"}
     ),
@@ -110,10 +129,19 @@ METHODS = {
 }
 QUANTIZERS = (
     *("none", "ema", "gaussian_mixture", "vq_pytorch", "gumbel", "gradient", "kmeans"),
-    *("ema_random", "token_identity", "vae_wide", "vae"),
+    *(
+        "ema_random",
+        "end",
+        "end_word_dropout",
+        "end_two_codes",
+        "token_identity",
+        "vae_wide",
+        "vae",
+    ),
 )
 POSITIONS = (
     *("ema", "learned_positions", "no_positions"),
+    *("end", "end_learned_positions", "end_no_positions"),
     *("none", "none_learned_positions", "none_no_positions"),
 )
 

@@ -120,7 +120,7 @@ class VectorQuantizeCodes(_OneCodebook):
         return self._output(quantized.to(latents.dtype), codes.long(), loss.sum(), mask)
 
     @torch.no_grad()
-    def initialize_codebook(self, latents: torch.Tensor, *_: object) -> None:
+    def initialize_codebook(self, latents: torch.Tensor, *_: object, **__: object) -> None:
         """Show the peer latents `(number, dim)`: it fits its k-means to the first that it sees in training."""
         self.peer.train()
         self.peer(latents[None].float())
@@ -148,7 +148,7 @@ class TokenCodes(_OneCodebook):
         vectors = F.embedding(codes, self.codebook).to(latents.dtype)
         return self._output(vectors, codes, latents.new_zeros(()), mask)
 
-    def initialize_codebook(self, *_: object) -> None:
+    def initialize_codebook(self, *_: object, **__: object) -> None:
         """Nothing to do."""
 
 

@@ -269,7 +269,7 @@ def smoke() -> None:
         for i, text in enumerate(sorted(sentences))
     ]
     data = Data(rows[:96], rows[96:112], rows[112:136], "none", vocab_size=140)
-    size = SIZE | {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1}
+    size = SIZE | {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 2}
     loop = LoopConfig(steps=4, codebook_start=2, batch_size=16, evaluations=1)
     setting = Setting(loop, size, codebook_size=16, num_draws=4)
     with tempfile.TemporaryDirectory() as folder:

@@ -45,7 +45,7 @@ def run_script(*arguments):
 
 
 def test_every_method_runs():
-    assert run_script("t5_vqvae_worldtree.py", "smoke").count("exact match") == 15
+    assert run_script("t5_vqvae_worldtree.py", "smoke").count("exact match") == 20
 
 
 def test_inference_and_overhead_run():
