@@ -13,6 +13,7 @@
 # limitations under the License.
 """Documents to what TopicVQModel reads: words, the pieces that they are made of, and their counts."""
 
+import hashlib
 import json
 import os
 import re
@@ -153,6 +154,19 @@ class TopicVQProcessor(ProcessorMixin):
     def vocab_size(self) -> int:
         """Number of words that are counted."""
         return len(self.vocabulary)
+
+    @property
+    def content_rule(self) -> str:
+        """What identifies the rule of content words; the vocabulary is no part of it unless it restricts them."""
+        facts = [
+            self.token_pattern,
+            self.lowercase,
+            self.stop_words,
+            sorted(self.word_forms.items()),
+        ]
+        if self.code_words == "vocabulary":
+            facts.append(self.vocabulary)
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
     def _normalize(self, word: str) -> str:
         word = word.replace("’", "'")

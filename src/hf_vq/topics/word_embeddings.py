@@ -1,0 +1,411 @@
+# Copyright 2026 The hf_vq Authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The word embeddings of a corpus: computed once, kept on disk, read without loading them.
+
+`encode_corpus` makes `WordEmbeddings`, a float16 array of all content words with the document and
+the word of each row. What lies on disk does not depend on the vocabulary, so that another one needs
+no second pass of the encoder. `encode_chunks` is for corpora whose embeddings fit nowhere.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers.utils import logging as transformers_logging
+
+from hf_vq._extras import require
+from hf_vq.models.processing_topic_vq import TopicVQProcessor, check_documents
+
+from .corpus_encoder import CorpusEncoder
+from .encoders import ContextualEncoder, EncodedWords, WordEncoder
+
+require("scipy", extra="topics")
+
+from scipy.sparse import csr_array  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+__all__ = [
+    "ContextualEncoder",
+    "CorpusEncoder",
+    "EncodedWords",
+    "WordEmbeddings",
+    "WordEncoder",
+    "encode_chunks",
+    "encode_corpus",
+]
+
+# What is encoded in one go: enough windows to sort by length, and at most some 100 MB of vectors.
+_CHUNK_CHARACTERS = 1_000_000
+_CHUNK_DOCUMENTS = 4096
+# The files of a store: name and type of the rows. Each only ever grows.
+_FILES = {"vectors": "<f2", "surface_ids": "<i4", "num_words": "<i4", "document_vectors": "<f2"}
+
+
+class WordEmbeddings:
+    """A vector for each content word of each document of a corpus.
+
+    Args:
+        vectors: (T, H) float16, in memory or mapped from disk.
+        num_words: (D,) how many of the rows belong to each document, in order.
+        surface_ids: (T,) for each row the number of its word in `words`.
+        words: The distinct words of the corpus, in the vocabulary or not.
+        document_vectors: (D, H) float16, mean over everything the encoder read of a document.
+        processor: Its vocabulary decides `word_ids` and `word_counts`.
+        fingerprint: The encoder's.
+    """
+
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        num_words: np.ndarray,
+        surface_ids: np.ndarray,
+        words: Sequence[str],
+        document_vectors: np.ndarray,
+        processor: TopicVQProcessor,
+        fingerprint: str,
+    ) -> None:
+        self.vectors = vectors
+        self.offsets = np.concatenate([[0], np.cumsum(num_words, dtype=np.int64)])
+        if len(vectors) != self.offsets[-1]:
+            raise ValueError(
+                f"{len(vectors)} vectors for the {self.offsets[-1]} content words of the documents"
+            )
+        self.surface_ids, self.words = surface_ids, list(words)
+        self.document_vectors = document_vectors
+        self.processor, self.fingerprint = processor, fingerprint
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Sequence[np.ndarray],
+        documents: Sequence[str],
+        processor: TopicVQProcessor,
+        fingerprint: str = "given",
+    ) -> "WordEmbeddings":
+        """Take vectors that were made elsewhere: (words, H) for each document."""
+        words = [[w for w, _, _ in processor.content_words(text)] for text in documents]
+        if len(arrays) != len(words):
+            raise ValueError(f"{len(arrays)} arrays of embeddings for {len(words)} documents")
+        for row, (array, found) in enumerate(zip(arrays, words, strict=True)):
+            if array.ndim != 2 or len(array) != len(found):
+                raise ValueError(
+                    f"embeddings of document {row} must have a row for each of its {len(found)} "
+                    f"content words, got the shape {array.shape}"
+                )
+        means = [array.mean(0) if len(array) else np.zeros(array.shape[1]) for array in arrays]
+        encoded = EncodedWords(
+            np.concatenate(arrays),
+            [word for found in words for word in found],
+            np.array([len(found) for found in words]),
+            np.stack(means),
+        )
+        return _in_memory([encoded], processor, fingerprint)
+
+    @classmethod
+    def open(cls, folder: str | Path, processor: TopicVQProcessor) -> "WordEmbeddings":
+        """Open a store that `encode_corpus` wrote; the vectors stay on disk.
+
+        Raises:
+            ValueError: If the store is unfinished, or its content words were found by another rule.
+        """
+        state = _read_state(Path(folder))
+        if not state.get("complete"):
+            raise ValueError(f"{str(folder)!r} holds no finished word embeddings")
+        if state["content_rule"] != processor.content_rule:
+            raise ValueError(
+                f"the words of {str(folder)!r} were found by another token_pattern, other stop words "
+                "or other rules than those of this processor"
+            )
+        rows = {"vectors": state["num_words"], "surface_ids": state["num_words"]}
+        arrays = {}
+        for name, dtype in _FILES.items():
+            shape: tuple[int, ...] = (rows.get(name, state["num_documents"]),)
+            shape = (*shape, state["dim"]) if dtype == "<f2" else shape
+            path = Path(folder) / f"{name}.bin"
+            empty = not all(shape)  # a file of no bytes cannot be mapped
+            arrays[name] = (
+                np.zeros(shape, dtype) if empty else np.memmap(path, dtype, mode="r", shape=shape)
+            )
+        words = (Path(folder) / "words.jsonl").read_text(encoding="utf-8").splitlines()
+        return cls(
+            words=[json.loads(word) for word in words],
+            processor=processor,
+            fingerprint=state["fingerprint"],
+            **arrays,
+        )
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, document: int) -> np.ndarray:
+        """Return the (words, H) float32 vectors of a document."""
+        start, stop = self.offsets[document], self.offsets[document % len(self) + 1]
+        return self.vectors[start:stop].astype(np.float32)
+
+    @property
+    def dim(self) -> int:
+        """H, the width of a vector."""
+        return self.vectors.shape[1]
+
+    @property
+    def num_words(self) -> np.ndarray:
+        """(D,) content words of each document."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def word_ids(self) -> np.ndarray:
+        """(T,) int32, for each row the id of its word in the vocabulary, -1 if it has none."""
+        ids = [self.processor.word_to_id.get(word, -1) for word in self.words]
+        return np.array(ids, dtype=np.int32)[self.surface_ids]
+
+    @cached_property
+    def word_counts(self) -> csr_array:
+        """(D, V) int32, sparse: how often each word of the vocabulary occurs in each document."""
+        if self.processor.ngram_range[1] > 1:
+            ids = np.split(self.surface_ids, self.offsets[1:-1])
+            return self.processor.count_terms([self.words[i] for i in row] for row in ids)
+        rows = np.repeat(np.arange(len(self), dtype=np.int32), self.num_words)
+        known = self.word_ids >= 0
+        ones = np.ones(int(known.sum()), dtype=np.int32)
+        shape = (len(self), self.processor.vocab_size)
+        counts = csr_array((ones, (rows[known], self.word_ids[known])), shape=shape)
+        counts.sum_duplicates()
+        return counts
+
+    def with_processor(self, processor: TopicVQProcessor) -> "WordEmbeddings":
+        """Return the same vectors with another vocabulary, to which words may not be content words."""
+        if processor.content_rule != self.processor.content_rule:
+            raise ValueError("the processor finds other content words: encode the documents again")
+        return WordEmbeddings(
+            self.vectors,
+            self.num_words,
+            self.surface_ids,
+            self.words,
+            self.document_vectors,
+            processor,
+            self.fingerprint,
+        )
+
+    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+        """Return (n, H) float32 vectors of different words, drawn at random; all if there are fewer."""
+        total = len(self.vectors)
+        rows = np.random.default_rng(seed).choice(total, min(n, total), replace=False)
+        # In the order of the file, which is many times faster to read, and then in that of the draw.
+        order = np.argsort(rows)
+        drawn = np.empty((len(rows), self.dim), dtype=np.float32)
+        drawn[order] = self.vectors[rows[order]]
+        return drawn
+
+    def chunks(self, max_words: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield slices of documents with their float32 vectors, at most `max_words` at a time.
+
+        A document with more words than that comes alone.
+        """
+        start = 0
+        while start < len(self):
+            limit = self.offsets[start] + max_words
+            stop = int(np.searchsorted(self.offsets, limit, side="right")) - 1
+            stop = max(stop, start + 1)
+            rows = slice(self.offsets[start], self.offsets[stop])
+            yield slice(start, stop), self.vectors[rows].astype(np.float32)
+            start = stop
+
+    def document_means(self) -> np.ndarray:
+        """Return (D, H) float32 means over the content words of each document, 0 if it has none."""
+        means = np.zeros((len(self), self.dim), dtype=np.float32)
+        for documents, vectors in self.chunks(100_000):
+            starts = self.offsets[documents] - self.offsets[documents.start]
+            filled = np.flatnonzero(self.num_words[documents])
+            if len(filled):
+                sums = np.add.reduceat(vectors, starts[filled], axis=0)
+                rows = documents.start + filled
+                means[rows] = sums / self.num_words[rows, None]
+        return means
+
+
+def encode_chunks(
+    documents: Iterable[str], processor: TopicVQProcessor, encoder: WordEncoder
+) -> Iterator[EncodedWords]:
+    """Encode a corpus of any length, of which only some documents are in memory at a time."""
+    chunk: list[str] = []
+    characters = 0
+    for text in check_documents(documents):
+        if chunk and (characters + len(text) > _CHUNK_CHARACTERS or len(chunk) == _CHUNK_DOCUMENTS):
+            yield encoder.encode_words(chunk, processor)
+            chunk, characters = [], 0
+        chunk.append(text)
+        characters += len(text)
+    if chunk:
+        yield encoder.encode_words(chunk, processor)
+
+
+def encode_corpus(
+    documents: Iterable[str],
+    processor: TopicVQProcessor,
+    encoder: WordEncoder,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+) -> WordEmbeddings:
+    """Encode the content words of a corpus, each document once.
+
+    Args:
+        documents: The corpus.
+        processor: Finds the content words; its vocabulary decides what is counted.
+        encoder: A `ContextualEncoder` or `CorpusEncoder`.
+        cache_dir: Where to keep the vectors, in a folder named after encoder, rule of content words
+            and documents. A corpus that lies there is not encoded again, and an interrupted pass
+            goes on where it stopped. In memory if `None`.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If there are no documents, or rows that are no text.
+    """
+    documents = documents if isinstance(documents, Sequence) else list(documents)
+    digest = hashlib.sha256()
+    for text in check_documents(documents):
+        digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    if not len(documents):
+        raise ValueError("there are no documents to encode")
+    bar = transformers_logging.tqdm(
+        total=len(documents), desc="word embeddings", disable=not progress
+    )
+    with bar:
+        if cache_dir is None:
+            chunks = _counted(encode_chunks(documents, processor, encoder), bar)
+            return _in_memory(chunks, processor, encoder.fingerprint)
+        facts = {
+            "fingerprint": encoder.fingerprint,
+            "precision": str(getattr(encoder, "dtype", None)),
+            "content_rule": processor.content_rule,
+            "documents": digest.hexdigest(),
+            "dim": encoder.dim,
+        }
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+        folder = Path(cache_dir) / key
+        state = _read_state(folder)
+        if not state.get("complete"):
+            store = _Store(folder, facts, state)
+            bar.update(store.num_documents)
+            rest = documents[store.num_documents :]
+            for encoded in _counted(encode_chunks(rest, processor, encoder), bar):
+                store.append(encoded)
+            store.finish()
+    return WordEmbeddings.open(folder, processor)
+
+
+def _counted(chunks: Iterable[EncodedWords], bar: Any) -> Iterator[EncodedWords]:
+    for encoded in chunks:
+        yield encoded
+        bar.update(len(encoded.num_words))
+
+
+def _half(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ValueError(
+            "word embeddings must be finite and fit into float16; another layer may do"
+        )
+    return half
+
+
+def _in_memory(
+    chunks: Iterable[EncodedWords], processor: TopicVQProcessor, fingerprint: str
+) -> WordEmbeddings:
+    table: dict[str, int] = {}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in _FILES}
+    for encoded in chunks:
+        for name, array in _columns(encoded, table).items():
+            parts[name].append(array)
+    columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    return WordEmbeddings(
+        words=list(table), processor=processor, fingerprint=fingerprint, **columns
+    )
+
+
+def _columns(encoded: EncodedWords, table: dict[str, int]) -> dict[str, np.ndarray]:
+    """Return what the files get of a chunk; words that are new get the next number of the table."""
+    ids = [table.setdefault(word, len(table)) for word in encoded.words]
+    return {
+        "vectors": _half(encoded.vectors),
+        "surface_ids": np.array(ids, dtype=np.int32),
+        "num_words": encoded.num_words.astype(np.int32),
+        "document_vectors": _half(encoded.document_vectors),
+    }
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    path = folder / "state.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+class _Store:
+    """The files of one corpus while they are written.
+
+    `state.json` says after each chunk how long every file is; what a killed process wrote behind
+    that is cut off.
+    """
+
+    def __init__(self, folder: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:
+        self.folder, self.facts = folder, facts
+        sizes = state.get("sizes", {})
+        if not sizes:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.files = {}
+        for name in ("words.jsonl", *(f"{name}.bin" for name in _FILES)):
+            self.files[name] = (folder / name).open("ab")
+            self.files[name].truncate(sizes.get(name, 0))
+        self.num_documents = state.get("num_documents", 0)
+        self.num_words = state.get("num_words", 0)
+        words = (folder / "words.jsonl").read_text(encoding="utf-8").splitlines()
+        self.table = {json.loads(word): number for number, word in enumerate(words)}
+        if self.num_documents:
+            logger.info("going on after %d documents in %s", self.num_documents, folder)
+
+    def append(self, encoded: EncodedWords) -> None:
+        known = len(self.table)
+        for name, array in _columns(encoded, self.table).items():
+            self.files[f"{name}.bin"].write(np.ascontiguousarray(array, _FILES[name]).data)
+        new = list(self.table)[known:]
+        self.files["words.jsonl"].write("".join(f"{json.dumps(word)}\n" for word in new).encode())
+        self.num_documents += len(encoded.num_words)
+        self.num_words += len(encoded.words)
+        self._write_state()
+
+    def finish(self) -> None:
+        self._write_state(complete=True)
+        for file in self.files.values():
+            file.close()
+
+    def _write_state(self, **more: Any) -> None:
+        for file in self.files.values():
+            file.flush()
+        state = {
+            **self.facts,
+            "num_documents": self.num_documents,
+            "num_words": self.num_words,
+            "sizes": {name: file.tell() for name, file in self.files.items()},
+            **more,
+        }
+        part = self.folder / "state.json.part"
+        part.write_text(json.dumps(state), encoding="utf-8")
+        part.replace(self.folder / "state.json")
