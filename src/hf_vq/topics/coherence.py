@@ -15,7 +15,7 @@
 
 Words are counted in sliding windows over tokenized texts, once for all topics, and as sparse matrices:
 a window is a column, a word a row, and their product holds how many windows two words share. The
-formulas M1 to M4 are those of docs/topic_metrics.md. Counts agree with gensim's `c_npmi` and `c_v`.
+formulas M1 to M4 are those of docs/topic_metrics.md; scores are those of gensim's `c_npmi` and `c_v`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,13 +46,18 @@ _MAX_ENTRIES = 4_000_000
 class CoherenceReference:
     """How often words, and pairs of words, occur in the sliding windows of a corpus.
 
-    A window is a set: a word counts once in it. A text shorter than the window is one window; an
-    empty text is none.
+    A word counts once in a window. A text shorter than the window is one window; an empty text is
+    none (gensim counts it as one).
+
+    gensim, with which nearly all published scores were made, lets a word leave with its first
+    occurrence at the edge of the window, and takes no notice when the word is in the window once
+    more, until it comes in again. The scores differ in the third digit where words repeat.
 
     Args:
         texts: Tokenized texts, all of them; read once, so that a generator will do.
         words: The words to count. Others fill the windows but are not counted.
         window: Tokens in a window.
+        as_gensim: Count as gensim does, for scores that can be compared; `False` for true sets.
 
     Attributes:
         num_windows: Number of windows.
@@ -69,7 +74,12 @@ class CoherenceReference:
     """
 
     def __init__(
-        self, texts: Iterable[Sequence[str]], words: Iterable[str], window: int = 10
+        self,
+        texts: Iterable[Sequence[str]],
+        words: Iterable[str],
+        window: int = 10,
+        *,
+        as_gensim: bool = True,
     ) -> None:
         if window < 1:
             raise ValueError(f"window must be at least 1, got {window}")
@@ -82,7 +92,7 @@ class CoherenceReference:
         self.word_windows = np.zeros(size, dtype=np.int64)
         self.pair_windows = sparse.csr_array((size, size), dtype=np.int64)
         for tokens, lengths in _chunks(texts, self.index, max(1, _MAX_ENTRIES // window)):
-            occurrences = _word_window_matrix(tokens, lengths, size, window)
+            occurrences = _word_window_matrix(tokens, lengths, size, window, as_gensim)
             self.num_windows += occurrences.shape[1]
             self.word_windows += np.diff(occurrences.indptr)
             self.pair_windows = self.pair_windows + (occurrences @ occurrences.T).astype(np.int64)
@@ -128,12 +138,12 @@ def _chunks(
 
 
 def _word_window_matrix(
-    tokens: np.ndarray, lengths: np.ndarray, num_words: int, window: int
+    tokens: np.ndarray, lengths: np.ndarray, num_words: int, window: int, as_gensim: bool
 ) -> sparse.csr_array:
     """Which word is in which window, (words, windows).
 
-    An occurrence at place p of its text lies in the windows that start at p - window + 1 to p.
-    Those that an earlier occurrence of the word is in as well are left out.
+    An occurrence at place p of its text is in the windows that start at p - window + 1 to p. Those
+    that an earlier occurrence of the word is in as well are left out.
     """
     num_starts = np.maximum(lengths - window, 0) + 1
     text = np.repeat(np.arange(len(lengths)), lengths)
@@ -141,10 +151,14 @@ def _word_window_matrix(
     counted = np.flatnonzero(tokens >= 0)
     counted = counted[np.argsort(tokens[counted], kind="stable")]
     word, text, place = tokens[counted], text[counted], place[counted]
-    first = np.maximum(place - window + 1, 0)
-    repeated = np.flatnonzero((word[1:] == word[:-1]) & (text[1:] == text[:-1])) + 1
-    first[repeated] = np.maximum(first[repeated], place[repeated - 1] + 1)
-    last = np.minimum(place, num_starts[text] - 1)
+    first, last = np.maximum(place - window + 1, 0), place
+    group = (word * len(lengths) + text) * (lengths.max() + 1)
+    if as_gensim:
+        # the word's first occurrence in the window in which this one comes in
+        last = place[np.searchsorted(group + place, group + first)]
+    last = np.minimum(last, num_starts[text] - 1)
+    repeated = np.flatnonzero(group[1:] == group[:-1]) + 1
+    first[repeated] = np.maximum(first[repeated], last[repeated - 1] + 1)
     number = np.maximum(last - first + 1, 0)
     total = int(number.sum())
     ends = np.cumsum(number)
