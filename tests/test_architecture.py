@@ -208,6 +208,27 @@ IMPORTS: dict[str, set[str]] = {
     },
     "src/hf_vq/topics/operations.py": {"numpy", "scipy", "hf_vq._extras"},
     "src/hf_vq/topics/tables.py": {"numpy", "hf_vq.latent_tables", "hf_vq.topics.operations"},
+    "src/hf_vq/topics/picture_data.py": {
+        "numpy",
+        "scipy",
+        "sklearn",
+        "hf_vq._extras",
+        "hf_vq.topics.operations",
+    },
+    "src/hf_vq/topics/plots.py": {
+        "matplotlib",
+        "hf_vq._extras",
+        "hf_vq.latent_tables",
+        "hf_vq.topics.operations",
+        "hf_vq.topics.picture_data",
+    },
+    "src/hf_vq/topics/html_plots.py": {
+        "plotly",
+        "hf_vq._extras",
+        "hf_vq.latent_tables",
+        "hf_vq.topics.operations",
+        "hf_vq.topics.picture_data",
+    },
     "src/hf_vq/pipelines.py": {"torch", "transformers", "numpy", "PIL"},
     "src/hf_vq/hub.py": {
         "huggingface_hub",
