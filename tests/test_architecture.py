@@ -53,11 +53,16 @@ IMPORTS: dict[str, set[str]] = {
     },
     "src/hf_vq/models/topic_inference.py": {"torch"},
     "src/hf_vq/models/topic_ranking.py": {"torch"},
+    "src/hf_vq/models/word_autoencoder.py": {
+        "torch",
+        "hf_vq.models.configuration_topic_vq",
+        "hf_vq.models.vector_quantization",
+    },
     "src/hf_vq/models/topic_vq_layers.py": {
         "torch",
         "transformers",
         "hf_vq.models.configuration_topic_vq",
-        "hf_vq.models.vector_quantization",
+        "hf_vq.models.word_autoencoder",
     },
     "src/hf_vq/models/configuration_*.py": {"transformers", "huggingface_hub"},
     "src/hf_vq/models/modeling_*.py": {
@@ -67,6 +72,7 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.models.{name}_layers",
         "hf_vq.models.topic_inference",
         "hf_vq.models.topic_ranking",
+        "hf_vq.models.word_autoencoder",
         *MATHS,
     },
     "src/hf_vq/models/*processing*.py": {"transformers", "numpy", "PIL"},

@@ -40,12 +40,11 @@ from .topic_inference import (
 from .topic_ranking import rank_by_ctfidf, rank_by_frex, rank_by_relevance
 from .topic_vq_layers import (
     CorpusStatistics,
-    ExpansionQuantizer,
-    FeedForward,
     LossWarmup,
     TopicVQPreTrainedModel,
     TopicWordDecoder,
 )
+from .word_autoencoder import ExpansionQuantizer, WordAutoencoder
 
 
 @dataclass
@@ -152,14 +151,7 @@ class TopicVQModel(TopicVQPreTrainedModel):
     def __init__(self, config: TopicVQConfig):
         config.validate()  # keywords of `from_pretrained` are set on a configuration that is already there
         super().__init__(config)
-        widths = [
-            config.word_embedding_dim,
-            *config.autoencoder_hidden_sizes,
-            config.codebook_dim,
-        ]
-        self.encoder = FeedForward(widths, "relu")
-        self.decoder = FeedForward(widths[::-1], "relu")
-        self.quantizer = ExpansionQuantizer(config)
+        self.autoencoder = WordAutoencoder(config)
         bag_width = config.codebook_size + config.document_vector * config.word_embedding_dim
         self.inference = TopicInference(
             bag_width, config.inference_hidden_sizes, config.num_topics, config.inference_dropout
@@ -180,6 +172,11 @@ class TopicVQModel(TopicVQPreTrainedModel):
         self.quantizer_bypassed = False
         self.post_init()
 
+    @property
+    def quantizer(self) -> ExpansionQuantizer:
+        """What turns latents into codes."""
+        return self.autoencoder.quantizer
+
     # Words and codes
 
     def encode(
@@ -187,9 +184,10 @@ class TopicVQModel(TopicVQPreTrainedModel):
     ) -> TopicVQEncoderOutput:
         """Word embeddings `(B, N, H)` to codes; `word_mask` `(B, N)` says which positions are words."""
         mask = self._check_words(word_embeddings, word_mask)
-        latents = self._latents(self._scale(_rows(word_embeddings, mask)))
-        codes, code_weights = self.quantizer.expand(latents)
-        quantized = self.quantizer.combine(codes, code_weights).to(self.encoder_dtype)
+        words = self.autoencoder
+        latents = words.encode(words.scale(_rows(word_embeddings, mask)))
+        codes, code_weights = words.quantizer.expand(latents)
+        quantized = words.quantizer.combine(codes, code_weights).to(words.dtype)
         return TopicVQEncoderOutput(
             codes=_positions(codes, mask, word_embeddings, -1),
             code_weights=_positions(code_weights, mask, word_embeddings),
@@ -215,14 +213,15 @@ class TopicVQModel(TopicVQPreTrainedModel):
                 raise ValueError(
                     f"quantized has shape {tuple(quantized.shape)}, expected (batch, words, {width})"
                 )
-            return TopicVQDecoderOutput(reconstruction=self._reconstruct(quantized))
+            return TopicVQDecoderOutput(reconstruction=self.autoencoder.decode(quantized))
         self._check_codes(codes)
         mask = codes[..., 0] >= 0
         rows = codes[mask]
-        weights = self.quantizer.fixed_weights(rows) if code_weights is None else code_weights[mask]
-        vectors = self.quantizer.combine(rows, weights)
+        quantizer = self.quantizer
+        weights = quantizer.fixed_weights(rows) if code_weights is None else code_weights[mask]
+        vectors = quantizer.combine(rows, weights)
         return TopicVQDecoderOutput(
-            reconstruction=_positions(self._reconstruct(vectors), mask, codes)
+            reconstruction=_positions(self.autoencoder.decode(vectors), mask, codes)
         )
 
     def bag(
@@ -394,28 +393,12 @@ class TopicVQModel(TopicVQPreTrainedModel):
             with torch.no_grad():
                 return dict(self.encode(word_embeddings, word_mask))
         mask = self._check_words(word_embeddings, word_mask)
-        rows = self._scale(_rows(word_embeddings, mask))
-        latents = self._latents(rows)
-        inputs = F.dropout(latents, self.config.latent_dropout, self.training)
-        output = {}
-        if self.quantizer_bypassed:
-            decoded = self.decoder(inputs.to(self.encoder_dtype))
-        else:
-            expansion = self.quantizer(inputs.float())
-            decoded = self.decoder(expansion.quantized.to(self.encoder_dtype))
-            quantized = expansion.quantized.to(self.encoder_dtype)
-            output = {
-                "codebook_loss": expansion.codebook_loss,
-                "commitment_loss": expansion.commitment_loss,
-                "codes": _positions(expansion.codes, mask, word_embeddings, -1),
-                "code_weights": _positions(expansion.code_weights, mask, word_embeddings),
-                "quantized": _positions(quantized, mask, word_embeddings),
-            }
-        reconstruction = self._unscale(decoded)
-        return output | {
-            "reconstruction_loss": F.mse_loss(decoded.float(), rows.float()),
-            "reconstruction": _positions(reconstruction, mask, word_embeddings),
-            "latents": _positions(latents, mask, word_embeddings),
+        output = self.autoencoder(_rows(word_embeddings, mask), self.quantizer_bypassed)
+        return {
+            name: value
+            if value.ndim == 0
+            else _positions(value, mask, word_embeddings, -1 if name == "codes" else 0)
+            for name, value in output.items()
         }
 
     def _forward_topics(
@@ -482,7 +465,7 @@ class TopicVQModel(TopicVQPreTrainedModel):
         if self.config.document_vector:
             if document_vectors is None:
                 raise ValueError("document_vector is True: topics need document_vectors as well")
-            vectors = F.normalize(self._scale(document_vectors).float(), dim=-1)
+            vectors = F.normalize(self.autoencoder.scale(document_vectors).float(), dim=-1)
             inputs = torch.cat([inputs, vectors * vectors.shape[1] ** 0.5], dim=1)
         mean, log_variance = self.inference(inputs)
         empty = totals == 0
@@ -542,7 +525,8 @@ class TopicVQModel(TopicVQPreTrainedModel):
             inputs = batch if isinstance(batch, Mapping) else {"word_embeddings": batch}
             embeddings = inputs["word_embeddings"]
             mask = self._check_words(embeddings, inputs.get("word_mask"))
-            latents.append(self._latents(self._scale(_rows(embeddings, mask))))
+            scaled = self.autoencoder.scale(_rows(embeddings, mask))
+            latents.append(self.autoencoder.encode(scaled))
         if not latents:
             raise ValueError("initialize_codebook got no batch of words")
         self.quantizer.initialize_codebook(torch.cat(latents), method=method, generator=generator)
@@ -550,8 +534,8 @@ class TopicVQModel(TopicVQPreTrainedModel):
     @torch.no_grad()
     def set_embedding_scaling(self, mean: torch.Tensor, std: torch.Tensor) -> None:
         """Say by which mean and standard deviation `(H,)` word embeddings are scaled; a deviation of 0 counts as 1."""
-        self.statistics.embedding_mean.copy_(mean)
-        self.statistics.embedding_std.copy_(torch.where(std > 0, std, 1.0))
+        self.autoencoder.embedding_mean.copy_(mean)
+        self.autoencoder.embedding_std.copy_(torch.where(std > 0, std, 1.0))
 
     @torch.no_grad()
     def set_background(
@@ -591,34 +575,9 @@ class TopicVQModel(TopicVQPreTrainedModel):
             raise ValueError(f"objective is {objective!r}, expected codebook, topics or joint")
         self.config.objective = objective
         for name, parameter in self.named_parameters():
-            of_words = name.startswith(("encoder.", "decoder.", "quantizer."))
+            of_words = name.startswith("autoencoder.")
             parameter.requires_grad_(objective == "joint" or of_words == (objective == "codebook"))
         self.kl_warmup.begin(round(self.config.kl_warmup * num_steps))
-
-    @property
-    def encoder_dtype(self) -> torch.dtype:
-        """In which the word autoencoder computes."""
-        return self.encoder.layers[0].weight.dtype
-
-    def _scale(self, embeddings: torch.Tensor) -> torch.Tensor:
-        if self.config.embedding_scaling == "none":
-            return embeddings.to(self.encoder_dtype)
-        statistics = self.statistics
-        scaled = (embeddings.float() - statistics.embedding_mean) / statistics.embedding_std
-        return scaled.to(self.encoder_dtype)
-
-    def _unscale(self, rows: torch.Tensor) -> torch.Tensor:
-        if self.config.embedding_scaling == "none":
-            return rows
-        statistics = self.statistics
-        return (rows.float() * statistics.embedding_std + statistics.embedding_mean).to(rows.dtype)
-
-    def _latents(self, rows: torch.Tensor) -> torch.Tensor:
-        """Eq. (1), normalized in float32."""
-        return F.normalize(self.encoder(rows).float(), dim=-1).to(rows.dtype)
-
-    def _reconstruct(self, quantized: torch.Tensor) -> torch.Tensor:
-        return self._unscale(self.decoder(quantized.to(self.encoder_dtype)))
 
     def _need(self, name: str, setter: str) -> torch.Tensor:
         values = getattr(self.statistics, name)

@@ -11,151 +11,20 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Layers of TopicVQ: the word autoencoder, the expansion of a word into codes, and the decoder of topics into words.
+"""Layers of TopicVQ: the decoder of topics into words, what training notes down, and initial weights.
 
-Equation numbers refer to docs/topics.md, those of the moving averages to docs/quantization.md.
+Equation numbers refer to docs/topics.md.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .configuration_topic_vq import TopicVQConfig
-from .vector_quantization import Quantizer, nearest_codes, straight_through
-
-
-@dataclass
-class Expansion:
-    """What the quantizer makes of `W` words.
-
-    Attributes:
-        codes: `(W, codes_per_token)`, nearest first.
-        code_weights: `(W, codes_per_token)`.
-        quantized: `(W, codebook_dim)`; in training with the gradient of the latents.
-        codebook_loss: `()`, first term of eq. (5); 0 if the codebook follows moving averages.
-        commitment_loss: `()`, second term of eq. (5), unweighted.
-    """
-
-    codes: torch.Tensor
-    code_weights: torch.Tensor
-    quantized: torch.Tensor
-    codebook_loss: torch.Tensor
-    commitment_loss: torch.Tensor
-
-
-class ExpansionQuantizer(Quantizer):
-    """Each word becomes its `codes_per_token` nearest codes with weights, eq. (2)-(5).
-
-    With moving averages a code follows the mean of the words around it, weighted by the code's weights:
-    (4)-(7) of docs/quantization.md with weights in place of indicators.
-    """
-
-    def __init__(self, config: TopicVQConfig):
-        """See the class."""
-        super().__init__(
-            config.codebook_size,
-            config.codebook_dim,
-            learned_codebook=config.codebook_update == "gradient",
-            ema_decay=config.ema_decay,
-            revival_threshold=config.revival_threshold,
-        )
-        self.config = config
-
-    def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """As in the base class, with a codebook as the configuration wants it before it sees data."""
-        for tensor, value in super().initial_values():
-            if tensor is self.codebook and self.config.codebook_init == "normal":
-                value = 0.02 * value
-            elif tensor is self.codebook and self.config.codebook_init == "uniform":
-                value = 2 * torch.rand_like(value) - 1
-            yield tensor, value
-
-    @property
-    def code_vectors(self) -> torch.Tensor:
-        """What latents are compared with, `(codebook_size, codebook_dim)`."""
-        if self.config.distance == "cosine":
-            return F.normalize(self.codebook, dim=-1)
-        return self.codebook
-
-    @torch.no_grad()
-    def expand(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents `(W, D)` to codes and weights `(W, n)`, eq. (2) and (3)."""
-        number, vectors = self.config.codes_per_token, self.code_vectors
-        codes = nearest_codes(latents, vectors, k=number).view(-1, number)
-        if self.config.expansion_weights == "ones":
-            return codes, self.fixed_weights(codes)
-        differences = latents.float()[:, None] - F.embedding(codes, vectors)
-        distances = differences.square_().sum(dim=-1)
-        if self.config.expansion_weights == "softmax":
-            weights = torch.softmax(-distances / self.config.expansion_temperature, dim=-1)
-        else:
-            # A latent may equal a code; the clamp only says how much the other codes then weigh.
-            weights = F.normalize(1 / distances.clamp_min(1e-6), dim=-1)
-        return codes, self._reduce(weights)
-
-    def fixed_weights(self, codes: torch.Tensor) -> torch.Tensor:
-        """The weights `(W, n)` of codes at equal distances."""
-        weights = torch.ones(codes.shape, device=codes.device)
-        if self.config.expansion_weights == "inverse_distance":
-            weights = F.normalize(weights, dim=-1)
-        elif self.config.expansion_weights == "softmax":
-            weights = weights / self.config.codes_per_token
-        return self._reduce(weights)
-
-    def _reduce(self, weights: torch.Tensor) -> torch.Tensor:
-        if self.config.expansion_reduction == "sum":
-            return weights
-        return weights / weights.sum(dim=-1, keepdim=True)
-
-    def combine(self, codes: torch.Tensor, code_weights: torch.Tensor) -> torch.Tensor:
-        """Codes and weights `(W, n)` to vectors `(W, D)`, eq. (4)."""
-        return F.embedding_bag(
-            codes, self.code_vectors, mode="sum", per_sample_weights=code_weights.float()
-        )
-
-    def forward(self, latents: torch.Tensor) -> Expansion:
-        """Latents `(W, D)` of words that are all there; in training the codebook follows them."""
-        codes, code_weights = self.expand(latents)
-        quantized = self.combine(codes, code_weights)
-        commitment_loss = codebook_loss = F.mse_loss(quantized.detach(), latents)
-        if self.learned_codebook:
-            codebook_loss = F.mse_loss(quantized, latents.detach())
-        else:
-            codebook_loss = torch.zeros_like(commitment_loss)
-        if self.training:
-            quantized = straight_through(latents, quantized)
-            words = torch.arange(len(codes), device=codes.device)
-            words = words.repeat_interleave(self.config.codes_per_token)
-            self._collect(latents.detach().float()[words], codes.flatten(), code_weights.flatten())
-            if not self.deferred_update:
-                self.apply_update()
-        return Expansion(codes, code_weights, quantized, codebook_loss, commitment_loss)
-
-
-class FeedForward(nn.Module):
-    """Linear layers with a nonlinearity between them, and none after the last."""
-
-    def __init__(self, widths: list[int], activation: str, last_bias: bool = True):
-        """See the class; `activation` is a name in `torch`."""
-        super().__init__()
-        last = len(widths) - 2
-        self.activation = activation
-        self.layers = nn.ModuleList(
-            nn.Linear(narrow, wide, bias=last_bias or index < last)
-            for index, (narrow, wide) in enumerate(zip(widths, widths[1:], strict=False))
-        )
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """`(*, widths[0])` to `(*, widths[-1])`."""
-        activation = getattr(torch, self.activation)
-        for layer in self.layers[:-1]:
-            hidden = activation(layer(hidden))
-        return self.layers[-1](hidden)
+from .word_autoencoder import FeedForward
 
 
 class TopicWordDecoder(nn.Module):
@@ -225,8 +94,6 @@ class CorpusStatistics(nn.Module):
     def __init__(self, config: TopicVQConfig):
         """See the class."""
         super().__init__()
-        self.embedding_mean = nn.Buffer(torch.zeros(config.word_embedding_dim))
-        self.embedding_std = nn.Buffer(torch.ones(config.word_embedding_dim))
         self.word_frequencies = nn.Buffer(torch.zeros(config.vocab_size))
         self.code_frequencies = nn.Buffer(torch.zeros(config.codebook_size))
         self.topic_word_counts = nn.Buffer(torch.zeros(config.num_topics, config.vocab_size))
@@ -234,8 +101,8 @@ class CorpusStatistics(nn.Module):
 
     def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Each buffer and what it starts as."""
-        for name, buffer in self.named_buffers():
-            yield buffer, torch.full_like(buffer, name == "embedding_std")
+        for buffer in self.buffers():
+            yield buffer, torch.zeros_like(buffer)
 
 
 class TopicVQPreTrainedModel(PreTrainedModel):
@@ -250,6 +117,8 @@ class TopicVQPreTrainedModel(PreTrainedModel):
     # All but the word autoencoder: topics are a small part of the weights, and their losses are in float32.
     _keep_in_fp32_modules_strict = [
         "quantizer",
+        "embedding_mean",
+        "embedding_std",
         "inference",
         "prior",
         "topic_codes",
