@@ -143,15 +143,23 @@ def train(
         run.release()
 
 
-@torch.no_grad()
 def evaluate_loss(
     model: nn.Module, loader: DataLoader, accelerator: Accelerator
 ) -> dict[str, float]:
-    """Mean loss over a data set.
+    """Mean loss over a data set; see `evaluate_means`."""
+    return {"loss": evaluate_means(model, loader, accelerator)["loss"]}
+
+
+@torch.no_grad()
+def evaluate_means(
+    model: nn.Module, loader: DataLoader, accelerator: Accelerator
+) -> dict[str, float]:
+    """Mean over a data set of the loss and of every other 0-dim floating point field of the output.
 
     The examples with which the last batch is filled up, so that all ranks have one, do not count.
     """
-    total = torch.zeros(2, device=accelerator.device)
+    totals: dict[str, torch.Tensor] = {}
+    number = torch.zeros((), device=accelerator.device)
     for batch in loader:
         size = num_examples(batch)
         valid, state = size, accelerator.gradient_state
@@ -161,11 +169,12 @@ def evaluate_loss(
             batch = {k: v[:valid] if torch.is_tensor(v) and v.ndim else v for k, v in batch.items()}
         # A rank without any example left still takes part: a sharded model needs all ranks in its
         # forward.
-        loss = scalar_fields(model(**batch))["loss"]
-        if valid:
-            total += torch.stack([loss.to(total) * valid, total.new_tensor(valid)])
-    loss_sum, number = accelerator.reduce(total, "sum").tolist()
-    return {"loss": loss_sum / number}
+        for name, value in scalar_fields(model(**batch)).items():
+            share = value.to(number) * valid if valid else torch.zeros_like(number)
+            totals[name] = totals.get(name, 0.0) + share
+        number += valid
+    sums = accelerator.reduce(torch.stack([*totals.values(), number]), "sum").tolist()
+    return {name: total / sums[-1] for name, total in zip(totals, sums, strict=False)}
 
 
 class _Run:

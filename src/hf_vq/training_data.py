@@ -76,9 +76,16 @@ class _MapBatches(Dataset):
             self._orders[epoch] = torch.randperm(len(self.dataset), generator=generator)
         return self._orders[epoch]
 
+    def _indices(self, position: int) -> list[int]:
+        indices: list[int] = []
+        while len(indices) < self.batch_size:
+            epoch, offset = divmod(position + len(indices), len(self.dataset))
+            missing = self.batch_size - len(indices)
+            indices += self._order(epoch)[offset : offset + missing].tolist()
+        return indices
+
     def __getitem__(self, position: int) -> dict[str, Any]:
-        places = [divmod(p, len(self.dataset)) for p in range(position, position + self.batch_size)]
-        indices = [int(self._order(epoch)[offset]) for epoch, offset in places]
+        indices = self._indices(position)
         with seeded(self.seed, position):
             if hasattr(
                 self.dataset, "__getitems__"

@@ -1,0 +1,216 @@
+# Copyright 2026 The hf_vq Authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A run of TopicVQ's stages: its options, and the folders from which it is resumed.
+
+`output_dir` holds `run.json`, what the run is about, and a folder for each stage, which is complete or continued.
+"""
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hf_vq._extras import require
+
+require("accelerate", extra="train")
+
+# ruff: noqa: E402  the imports below need the extra
+from accelerate import PartialState
+
+from hf_vq.training import TrainingConfig
+from hf_vq.training_config import option
+from hf_vq.training_state import publish, unfinished
+
+# Options that say where a run goes and how it is watched, not what it computes.
+NEUTRAL_OPTIONS = {"output_dir", "resume_from_checkpoint", "checkpointing_steps", "progress_bar"}
+
+
+@dataclass
+class TopicTrainingConfig:
+    """Options of `train_topic_vq`."""
+
+    output_dir: str | None = option(None, "Folder for stages and model; unset: keep neither.")
+    codebook_words: int = option(200_000, "Words to fit the codebook to, drawn from all documents.")
+    codebook_epochs: float = option(3.0, "Passes over these words.")
+    codebook_batch_size: int = option(2048, "Words per process in a step of the codebook.")
+    codebook_learning_rate: float = option(1e-3, "Peak learning rate of the autoencoder.")
+    codebook_warmup_epochs: float = option(
+        1.0, "Further passes, before codes are chosen, in which the autoencoder has no codebook."
+    )
+    latents_per_code: int = option(64, "Latents for each code, for k-means at the start.")
+    topic_epochs: float = option(50.0, "Passes over the documents.")
+    topic_batch_size: int = option(256, "Documents per process in a step of the topics.")
+    topic_learning_rate: float = option(2e-3, "Peak learning rate of the topics.")
+    weight_decay: float = option(0.01, "Of weight matrices, in both stages.")
+    lr_scheduler_type: str = option("cosine", "Schedule of both stages, as in TrainingConfig.")
+    eval_epochs: float = option(5.0, "Passes between evaluations, if there are held-out documents.")
+    early_stopping_patience: int | None = option(
+        None, "Stop after so many evaluations in a row without a better bound."
+    )
+    seed: int = option(0, "Seed of the sample of words, of the order and of the model's noise.")
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = option(
+        None, "Unset: what `accelerate launch` chose, else no."
+    )
+    cpu: bool = option(False, "Train on the CPU even if there is an accelerator.")
+    checkpointing_steps: int | None = option(
+        None,
+        "Save a checkpoint of a stage every so many steps; unset: a killed stage begins again.",
+    )
+    resume_from_checkpoint: Literal["latest"] | None = option(
+        None, "latest: go on with the run in output_dir, if there is one."
+    )
+    progress_bar: bool = option(True, "Show progress bars on the main process.")
+
+    def __post_init__(self) -> None:
+        """Check numbers; `TrainingConfig` checks those that it gets."""
+        for name in ("codebook_words", "codebook_batch_size", "latents_per_code"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if self.topic_batch_size < 2:
+            # Posteriors are standardized over the batch.
+            raise ValueError(f"topic_batch_size is {self.topic_batch_size}, expected at least 2")
+        for name in ("codebook_epochs", "topic_epochs", "eval_epochs"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
+        if self.codebook_warmup_epochs < 0:
+            raise ValueError(
+                f"codebook_warmup_epochs is {self.codebook_warmup_epochs}, expected at least 0"
+            )
+        if self.output_dir is None and self.resume_from_checkpoint is not None:
+            raise ValueError("resume_from_checkpoint is latest: set output_dir, where the run is")
+
+
+def fit_batch(batch_size: int, number: int) -> int:
+    """A batch that the data can fill on every process."""
+    return max(1, min(batch_size, number // PartialState().num_processes))
+
+
+def count_steps(epochs: float, number: int, batch_size: int) -> int:
+    """Steps of so many passes over a number of examples, by all processes together."""
+    return max(1, math.ceil(epochs * number / (batch_size * PartialState().num_processes)))
+
+
+def stage_config(
+    config: TopicTrainingConfig, folder: Path, learning_rate: float, batch_size: int, steps: int
+) -> TrainingConfig:
+    """The options of the loop for one stage."""
+    return TrainingConfig(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=batch_size,
+        learning_rate=learning_rate,
+        lr_scheduler_type=config.lr_scheduler_type,
+        weight_decay=config.weight_decay,
+        max_grad_norm=None,
+        seed=config.seed,
+        mixed_precision=config.mixed_precision,
+        cpu=config.cpu,
+        logging_steps=max(1, steps // 50),
+        checkpointing_steps=config.checkpointing_steps,
+        resume_from_checkpoint="latest" if config.resume_from_checkpoint else None,
+        progress_bar=config.progress_bar,
+    )
+
+
+@contextmanager
+def stage_folder(config: TopicTrainingConfig, name: str) -> Iterator[Path]:
+    """Where a stage keeps its files; a temporary folder if nothing is to stay."""
+    if config.output_dir is not None:
+        yield Path(config.output_dir) / name
+        return
+    if PartialState().num_processes > 1:
+        raise ValueError("several processes share their stages through output_dir: set it")
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / name
+
+
+def finished_stage(config: TopicTrainingConfig, name: str) -> Path | None:
+    """The model that a stage has ended with, if it is to be taken from there."""
+    if config.output_dir is None or config.resume_from_checkpoint is None:
+        return None
+    folder = Path(config.output_dir) / name
+    if not (folder / "all_results.json").is_file():
+        return None
+    results = stage_results(folder / "final")
+    return Path(results["best_model"] or results["final_model"])
+
+
+def stage_results(checkpoint: Path) -> dict[str, Any]:
+    """What `train` returned, of the stage that a checkpoint is from."""
+    return json.loads((checkpoint.parent / "all_results.json").read_text(encoding="utf-8"))
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Into the model that there is: whoever called goes on with it."""
+    model.load_state_dict(type(model).from_pretrained(folder).state_dict())
+
+
+def check_output_dir(model: Any, embeddings: Any, config: TopicTrainingConfig) -> None:
+    """Refuse a folder with another run, and take down what this one is about."""
+    settings: dict[str, Any] = {
+        "model": {
+            k: v for k, v in model.config.to_diff_dict().items() if k != "transformers_version"
+        },
+        "training": {k: v for k, v in vars(config).items() if k not in NEUTRAL_OPTIONS},
+        "documents": len(embeddings),
+    }
+    settings = json.loads(json.dumps(settings))
+    path = Path(config.output_dir or "") / "run.json"
+    present = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    state = PartialState()
+    state.wait_for_everyone()  # all have looked before one writes
+    if present is not None and config.resume_from_checkpoint is None:
+        raise ValueError(
+            f"output_dir holds another run ({path}): choose another one, or set "
+            "resume_from_checkpoint: latest"
+        )
+    if present is not None and present != settings:
+        raise ValueError(f"{path} is of another run: {_differences(present, settings)}")
+    if present is None and state.is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    state.wait_for_everyone()
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
+    texts = []
+    for name in sorted(old.keys() | new.keys()):
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            texts.append(_differences(before, now, f"{name}."))
+        elif before != now:
+            texts.append(f"{prefix}{name} was {before}, now {now}")
+    return ", ".join(text for text in texts if text)
+
+
+def export(
+    model: Any, config: TopicTrainingConfig, parts: Sequence[Any], results: dict[str, Any]
+) -> Path:
+    """Write the finished model, what belongs to it, and the results of all stages."""
+    folder = Path(config.output_dir or "") / "final"
+    state = PartialState()
+    if state.is_main_process:
+        model.save_pretrained(unfinished(folder))
+        for part in parts:
+            part.save_pretrained(unfinished(folder))
+        publish(folder)
+        path = folder.with_name("all_results.json")
+        path.write_text(json.dumps(results, indent=2), encoding="utf-8")
+    state.wait_for_everyone()
+    return folder
