@@ -34,7 +34,12 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from hf_vq.data import ImageCollator, data_revision, load_images
-from hf_vq.evaluation import evaluate_image_autoencoder, write_record
+from hf_vq.evaluation import (
+    evaluate_image_autoencoder,
+    format_figures,
+    record_path,
+    write_record,
+)
 from hf_vq.hub import load_image_autoencoder
 from hf_vq.training_config import option, parse_config
 
@@ -78,9 +83,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any] | None:
     metrics = evaluate_image_autoencoder(model.to(accelerator.device), loader, accelerator)
     record = None
     if accelerator.is_main_process:
-        folder = Path(config.checkpoint)
-        beside = folder.resolve().parent if folder.is_dir() else Path()
-        output = Path(config.output or beside / f"{folder.resolve().name}.json")
+        output = Path(config.output or record_path(config.checkpoint))
         source = {
             "name": config.dataset,
             "split": config.split,
@@ -88,9 +91,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any] | None:
             "max_samples": config.max_samples,
         }
         record = write_record(output, config.checkpoint, metrics, data=source, seeds=config.seeds)
-        for name, value in record["metrics"].items():
-            print(f"{name:>20} {value}")
-        print(f"{'record':>20} {output}")
+        print(format_figures(record["metrics"], output))
     accelerator.end_training()
     return record
 

@@ -34,7 +34,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from hf_vq.evaluation import write_record
+from hf_vq.evaluation import format_figures, record_path, write_record
 from hf_vq.hub import load_text_autoencoder
 from hf_vq.symbolic_equivalence import symbolic_equivalence
 from hf_vq.text_data import TextCollator, load_text_dataset, text_revision
@@ -120,9 +120,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any] | None:
     )
     record = None
     if accelerator.is_main_process:
-        folder = Path(config.checkpoint)
-        beside = folder.resolve().parent if folder.is_dir() else Path()
-        output = Path(config.output or beside / f"{folder.resolve().name}.json")
+        output = Path(config.output or record_path(config.checkpoint))
         source = {
             "name": config.dataset,
             "split": config.split,
@@ -137,9 +135,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any] | None:
             seeds=config.seeds,
             definitions=TEXT_METRIC_DEFINITIONS,
         )
-        for name, value in record["metrics"].items():
-            print(f"{name:>20} {value}")
-        print(f"{'record':>20} {output}")
+        print(format_figures(record["metrics"], output))
     accelerator.end_training()
     return record
 

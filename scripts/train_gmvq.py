@@ -43,10 +43,18 @@ from torch.utils.data import DataLoader
 from hf_vq import GMVQConfig, GMVQImageProcessor, GMVQModel
 from hf_vq.codebook_start import start_codebook
 from hf_vq.data import ImageCollator, InMemoryImages, data_revision, load_images
-from hf_vq.evaluation import evaluate_image_autoencoder, write_record
+from hf_vq.evaluation import (
+    evaluate_image_autoencoder,
+    format_figures,
+    record_path,
+    write_record,
+)
 from hf_vq.hub import load_image_autoencoder
 from hf_vq.training import TrainingConfig, parse_config, train
 from hf_vq.training_config import option
+
+# Of all figures, these are printed.
+SHOWN = ("mse", "psnr", "ssim", "perplexity", "codebook_usage")
 
 
 @dataclass
@@ -179,13 +187,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
                 "revision": data_revision(test_images),
                 "max_samples": data.max_eval_samples,
             }
-            path = checkpoint.parent / f"{checkpoint.name}.json"
+            path = record_path(checkpoint)
             name = f"{checkpoint.parent.name}/{checkpoint.name}"
             write_record(path, name, metrics, data=source, seeds=[training.seed])
-            for name in ("mse", "psnr", "ssim", "perplexity", "codebook_usage"):
-                if name in metrics:
-                    print(f"{name:>15} {metrics[name]:.5g}")
-            print(f"{'all figures':>15} {path}")
+            print(format_figures(metrics, path, SHOWN))
         accelerator.end_training()
     return results
 

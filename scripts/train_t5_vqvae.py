@@ -53,7 +53,7 @@ from transformers import AutoTokenizer
 from hf_vq import T5VQVAEConfig, T5VQVAEForConditionalGeneration
 from hf_vq.code_prior import CodePrior, two_part_code_length
 from hf_vq.codebook_start import endless, start_codebook
-from hf_vq.evaluation import write_record
+from hf_vq.evaluation import format_figures, write_record
 from hf_vq.hub import load_text_autoencoder
 from hf_vq.latent_operations import TextCodec
 from hf_vq.symbolic_equivalence import symbolic_equivalence
@@ -313,11 +313,7 @@ def report(
     definitions = TEXT_METRIC_DEFINITIONS | PRIOR_DEFINITIONS
     name = f"{checkpoint.parent.name}/{checkpoint.name}"
     write_record(path, name, metrics, data=source, seeds=[seed], definitions=definitions)
-    print(f"{'split':>20} {split}")
-    for key in SHOWN:
-        if key in metrics:
-            print(f"{key:>20} {metrics[key]:.5g}")
-    print(f"{'all figures':>20} {path}")
+    print(f"split {split}\n{format_figures(metrics, path, SHOWN)}")
 
 
 def train_prior(training: TrainingConfig, data: TextConfig, options: PriorConfig) -> dict[str, Any]:

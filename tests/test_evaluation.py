@@ -40,7 +40,9 @@ from hf_vq.evaluation import (
     METRIC_DEFINITIONS,
     describe_environment,
     evaluate_image_autoencoder,
+    format_figures,
     read_record,
+    record_path,
     write_record,
 )
 from hf_vq.metrics import FeatureStatistics, mse, psnr, round_to_8_bits, ssim
@@ -296,6 +298,22 @@ def test_a_record_tells_of_the_command_that_ran(
     monkeypatch.setattr(sys, "argv", ["scripts/evaluate.py", "--split", "test"])
     record = write_record(tmp_path / "a.json", "a", {"mse": 1.0}, data=DATA, seeds=[0])
     assert record["command"] == "python scripts/evaluate.py --split test"
+
+
+def test_the_record_of_a_checkpoint_lies_beside_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "final").mkdir()
+    assert record_path(tmp_path / "final") == tmp_path / "final.json"
+    assert record_path("someone/some-model") == Path("some-model.json")
+
+
+def test_figures_are_printed_by_name_and_in_the_order_asked_for() -> None:
+    metrics = {"mse": 0.00123456, "psnr": 29.0, "fid": None}
+    assert format_figures(metrics, "a.json", ["psnr", "fid", "ssim"]).splitlines() == [
+        "       psnr 29",
+        "        fid -",
+        "all figures a.json",
+    ]
+    assert format_figures(metrics, "a.json").splitlines()[0] == "        mse 0.0012346"
 
 
 def test_a_figure_without_a_definition_is_refused(tmp_path: Path) -> None:

@@ -63,7 +63,9 @@ __all__ = [
     "METRIC_DEFINITIONS",
     "describe_environment",
     "evaluate_image_autoencoder",
+    "format_figures",
     "read_record",
+    "record_path",
     "write_record",
 ]
 
@@ -316,6 +318,24 @@ def write_record(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return record
+
+
+def record_path(checkpoint: str | Path) -> Path:
+    """`<checkpoint>.json` beside the folder of a checkpoint; in the working directory for a Hub id."""
+    folder = Path(checkpoint)
+    beside = folder.resolve().parent if folder.is_dir() else Path()
+    return beside / f"{folder.resolve().name}.json"
+
+
+def format_figures(
+    metrics: Mapping[str, float | None], path: str | Path, names: Iterable[str] | None = None
+) -> str:
+    """Lines for the terminal: the figures, or those of them that are named, and where all of them are."""
+    shown = [name for name in names or metrics if name in metrics]
+    values = {name: "-" if metrics[name] is None else f"{metrics[name]:.5g}" for name in shown}
+    lines = {**values, "all figures": str(path)}
+    width = max(len(name) for name in lines)
+    return "\n".join(f"{name:>{width}} {value}" for name, value in lines.items())
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
