@@ -64,6 +64,7 @@ SIZE = {
     "feed_forward_proj": "relu",
 }
 CODES = {
+    "quantize_after_layer": 1,
     "commitment_loss_weight": 5.0,
     "revival_threshold": 0.01,
     "latent_positions": "cross_bias",

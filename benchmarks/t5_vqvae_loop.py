@@ -16,7 +16,6 @@
 
 import math
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from hf_vq.training_setup import POSITION_BIASES
 
 Batch = dict[str, torch.Tensor]
 Collate = Callable[[list[Any]], Batch]
@@ -90,11 +91,10 @@ def fit(
     """
     torch.manual_seed(seed)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    is_bias = re.compile(r"(relative_attention|latent_position)_bias").search
     groups = [
-        {"params": [p for name, p in named if not is_bias(name)]},
+        {"params": [p for name, p in named if not name.endswith(POSITION_BIASES)]},
         {
-            "params": [p for name, p in named if is_bias(name)],
+            "params": [p for name, p in named if name.endswith(POSITION_BIASES)],
             "lr": config.learning_rate * config.bias_rate_factor,
         },
     ]
