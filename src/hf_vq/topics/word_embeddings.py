@@ -21,7 +21,6 @@ no second pass of the encoder. `encode_chunks` is for corpora whose embeddings f
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +34,7 @@ from hf_vq.models.processing_topic_vq import TopicVQProcessor, check_documents
 
 from .corpus_encoder import CorpusEncoder
 from .encoders import ContextualEncoder, EncodedWords, WordEncoder
+from .growing_arrays import GrowingArrays, open_arrays, read_facts
 
 require("scipy", extra="topics")
 
@@ -55,8 +55,14 @@ __all__ = [
 # What is encoded in one go: enough windows to sort by length, and at most some 100 MB of vectors.
 _CHUNK_CHARACTERS = 1_000_000
 _CHUNK_DOCUMENTS = 4096
-# The files of a store: name and type of the rows. Each only ever grows.
-_FILES = {"vectors": "<f2", "surface_ids": "<i4", "num_words": "<i4", "document_vectors": "<f2"}
+# What a store consists of. `words` are JSON texts, one a line.
+_ARRAYS = {
+    "vectors": "<f2",
+    "surface_ids": "<i4",
+    "num_words": "<i4",
+    "document_vectors": "<f2",
+    "words": "u1",
+}
 
 
 class WordEmbeddings:
@@ -126,39 +132,27 @@ class WordEmbeddings:
         Raises:
             ValueError: If the store is unfinished, or its content words were found by another rule.
         """
-        state = _read_state(Path(folder))
-        if not state.get("complete"):
+        facts = read_facts(folder)
+        if facts is None:
             raise ValueError(f"{str(folder)!r} holds no finished word embeddings")
-        if state["content_rule"] != processor.content_rule:
+        if facts["content_rule"] != processor.content_rule:
             raise ValueError(
                 f"the words of {str(folder)!r} were found by another token_pattern, other stop words "
                 "or other rules than those of this processor"
             )
-        rows = {"vectors": state["num_words"], "surface_ids": state["num_words"]}
-        arrays = {}
-        for name, dtype in _FILES.items():
-            shape: tuple[int, ...] = (rows.get(name, state["num_documents"]),)
-            shape = (*shape, state["dim"]) if dtype == "<f2" else shape
-            path = Path(folder) / f"{name}.bin"
-            empty = not all(shape)  # a file of no bytes cannot be mapped
-            arrays[name] = (
-                np.zeros(shape, dtype) if empty else np.memmap(path, dtype, mode="r", shape=shape)
-            )
-        words = (Path(folder) / "words.jsonl").read_text(encoding="utf-8").splitlines()
-        return cls(
-            words=[json.loads(word) for word in words],
-            processor=processor,
-            fingerprint=state["fingerprint"],
-            **arrays,
-        )
+        arrays = open_arrays(folder, _ARRAYS)
+        for name in ("vectors", "document_vectors"):
+            arrays[name] = arrays[name].reshape(-1, facts["dim"])
+        words = [json.loads(word) for word in arrays.pop("words").tobytes().splitlines()]
+        return cls(words=words, processor=processor, fingerprint=facts["fingerprint"], **arrays)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, document: int) -> np.ndarray:
         """Return the (words, H) float32 vectors of a document."""
-        start, stop = self.offsets[document], self.offsets[document % len(self) + 1]
-        return self.vectors[start:stop].astype(np.float32)
+        number = range(len(self))[document]
+        return self.vectors[self.offsets[number] : self.offsets[number + 1]].astype(np.float32)
 
     @property
     def dim(self) -> int:
@@ -300,15 +294,33 @@ def encode_corpus(
         }
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
         folder = Path(cache_dir) / key
-        state = _read_state(folder)
-        if not state.get("complete"):
-            store = _Store(folder, facts, state)
-            bar.update(store.num_documents)
-            rest = documents[store.num_documents :]
-            for encoded in _counted(encode_chunks(rest, processor, encoder), bar):
-                store.append(encoded)
-            store.finish()
+        if read_facts(folder) is None:
+            _write(folder, facts, documents, processor, encoder, bar)
     return WordEmbeddings.open(folder, processor)
+
+
+def _write(
+    folder: Path,
+    facts: dict[str, Any],
+    documents: Sequence[str],
+    processor: TopicVQProcessor,
+    encoder: WordEncoder,
+    bar: Any,
+) -> None:
+    with GrowingArrays(folder, _ARRAYS, facts) as arrays:
+        words = (folder / "words.bin").read_bytes().splitlines()
+        table = {json.loads(word): number for number, word in enumerate(words)}
+        done = arrays.num_documents
+        if done:
+            logger.info("going on after %d documents in %s", done, folder)
+            bar.update(done)
+        for encoded in _counted(encode_chunks(documents[done:], processor, encoder), bar):
+            known = len(table)
+            columns = _columns(encoded, table)
+            lines = "".join(f"{json.dumps(word)}\n" for word in list(table)[known:])
+            columns["words"] = np.frombuffer(lines.encode(), np.uint8)
+            arrays.append(columns, len(encoded.num_words))
+        arrays.finish()
 
 
 def _counted(chunks: Iterable[EncodedWords], bar: Any) -> Iterator[EncodedWords]:
@@ -331,18 +343,15 @@ def _in_memory(
     chunks: Iterable[EncodedWords], processor: TopicVQProcessor, fingerprint: str
 ) -> WordEmbeddings:
     table: dict[str, int] = {}
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in _FILES}
-    for encoded in chunks:
-        for name, array in _columns(encoded, table).items():
-            parts[name].append(array)
-    columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    rows = [_columns(encoded, table) for encoded in chunks]
+    columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     return WordEmbeddings(
         words=list(table), processor=processor, fingerprint=fingerprint, **columns
     )
 
 
 def _columns(encoded: EncodedWords, table: dict[str, int]) -> dict[str, np.ndarray]:
-    """Return what the files get of a chunk; words that are new get the next number of the table."""
+    """Return the rows of a chunk; words that are new get the next number of the table."""
     ids = [table.setdefault(word, len(table)) for word in encoded.words]
     return {
         "vectors": _half(encoded.vectors),
@@ -350,62 +359,3 @@ def _columns(encoded: EncodedWords, table: dict[str, int]) -> dict[str, np.ndarr
         "num_words": encoded.num_words.astype(np.int32),
         "document_vectors": _half(encoded.document_vectors),
     }
-
-
-def _read_state(folder: Path) -> dict[str, Any]:
-    path = folder / "state.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-class _Store:
-    """The files of one corpus while they are written.
-
-    `state.json` says after each chunk how long every file is; what a killed process wrote behind
-    that is cut off.
-    """
-
-    def __init__(self, folder: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:
-        self.folder, self.facts = folder, facts
-        sizes = state.get("sizes", {})
-        if not sizes:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.files = {}
-        for name in ("words.jsonl", *(f"{name}.bin" for name in _FILES)):
-            self.files[name] = (folder / name).open("ab")
-            self.files[name].truncate(sizes.get(name, 0))
-        self.num_documents = state.get("num_documents", 0)
-        self.num_words = state.get("num_words", 0)
-        words = (folder / "words.jsonl").read_text(encoding="utf-8").splitlines()
-        self.table = {json.loads(word): number for number, word in enumerate(words)}
-        if self.num_documents:
-            logger.info("going on after %d documents in %s", self.num_documents, folder)
-
-    def append(self, encoded: EncodedWords) -> None:
-        known = len(self.table)
-        for name, array in _columns(encoded, self.table).items():
-            self.files[f"{name}.bin"].write(np.ascontiguousarray(array, _FILES[name]).data)
-        new = list(self.table)[known:]
-        self.files["words.jsonl"].write("".join(f"{json.dumps(word)}\n" for word in new).encode())
-        self.num_documents += len(encoded.num_words)
-        self.num_words += len(encoded.words)
-        self._write_state()
-
-    def finish(self) -> None:
-        self._write_state(complete=True)
-        for file in self.files.values():
-            file.close()
-
-    def _write_state(self, **more: Any) -> None:
-        for file in self.files.values():
-            file.flush()
-        state = {
-            **self.facts,
-            "num_documents": self.num_documents,
-            "num_words": self.num_words,
-            "sizes": {name: file.tell() for name, file in self.files.items()},
-            **more,
-        }
-        part = self.folder / "state.json.part"
-        part.write_text(json.dumps(state), encoding="utf-8")
-        part.replace(self.folder / "state.json")
