@@ -279,7 +279,7 @@ def _table_or_note(header: list[str], rows: list[list[str]]) -> str:
 
 def smoke() -> None:
     """Both methods for a few steps: that they run and give figures, not how good they are."""
-    size = SIZE | {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1}
+    size = SIZE | {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 2}
     task = load_symbolic(num_train=64, num_test=8)
     task.codebook_size = 16
     with tempfile.TemporaryDirectory() as folder:
