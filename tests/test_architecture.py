@@ -215,6 +215,7 @@ IMPORTS: dict[str, set[str]] = {
     "src/hf_vq/topics/operations.py": {"numpy", "scipy", "hf_vq._extras"},
     "src/hf_vq/topics/training_run.py": {
         "accelerate",
+        "transformers",
         "hf_vq._extras",
         "hf_vq.training",
         "hf_vq.training_config",
@@ -229,6 +230,7 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.topics.corpus",
         "hf_vq.topics.training_run",
         "hf_vq.training",
+        "hf_vq.training_data",
         "hf_vq.training_state",
     },
     "src/hf_vq/topics/tables.py": {"numpy", "hf_vq.latent_tables", "hf_vq.topics.operations"},

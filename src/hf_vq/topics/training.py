@@ -42,6 +42,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from hf_vq.codebook_start import endless, start_codebook
 from hf_vq.training import evaluate_means, train
+from hf_vq.training_data import Collate
 from hf_vq.training_state import publish, unfinished
 
 from .corpus import TopicCorpus
@@ -97,7 +98,7 @@ def train_topic_vq(
     if eval_embeddings is not None:
         eval_corpus = build_corpus(model, eval_embeddings, config, "validation")
     topics = fit_topics(model, corpus, config, eval_corpus)
-    results = {"codebook": codebook, "topics": topics, "final_model": None}
+    results: dict[str, Any] = {"codebook": codebook, "topics": topics, "final_model": None}
     if config.output_dir is not None:
         results["final_model"] = str(export(model, config, save_with, results))
     return results
@@ -120,7 +121,9 @@ def fit_codebook(model: Any, embeddings: Any, config: TopicTrainingConfig) -> di
         model.set_embedding_scaling(*_scaling(sample))
     batch_size = fit_batch(config.codebook_batch_size, len(sample))
     steps = count_steps(config.codebook_epochs, len(sample), batch_size)
-    warmup_steps = count_steps(config.codebook_warmup_epochs, len(sample), batch_size)
+    warmup_steps = 0
+    if config.codebook_warmup_epochs:
+        warmup_steps = count_steps(config.codebook_warmup_epochs, len(sample), batch_size)
 
     def before_training(accelerator: Accelerator, model: Any, loader: Any) -> None:
         if model.config.codebook_init == "kmeans":
@@ -201,7 +204,7 @@ def fit_topics(
     if finished is None:
         if not continued:
             _set_background(model, corpus)
-        results = _train_topics(model, documents, config, eval_corpus, continued)
+        results = _train_topics(model, documents, corpus.collate, config, eval_corpus, continued)
     else:
         load_weights(model, finished)
         results = stage_results(finished)
@@ -217,6 +220,7 @@ def topic_proportions(model: Any, corpus: TopicCorpus, batch_size: int = 4096) -
 def _train_topics(
     model: Any,
     documents: Subset,
+    collate: Collate,
     config: TopicTrainingConfig,
     eval_corpus: TopicCorpus | None,
     continued: bool,
@@ -241,7 +245,7 @@ def _train_topics(
             documents,
             training,
             eval_dataset=eval_documents,
-            collate_fn=documents.dataset.collate,
+            collate_fn=collate,
             evaluate=_evaluate_bound,
         )
         if results["best_model"] is not None:
@@ -308,7 +312,7 @@ class _Rows(Dataset):
         return self.rows[torch.as_tensor(indices)]
 
 
-def _collate_words(rows: torch.Tensor) -> dict[str, torch.Tensor]:
+def _collate_words(rows: Any) -> dict[str, torch.Tensor]:
     """Words as documents of one word: the codebook does not ask where they come from."""
     return {"word_embeddings": rows[:, None]}
 

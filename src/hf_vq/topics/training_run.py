@@ -31,6 +31,7 @@ require("accelerate", extra="train")
 
 # ruff: noqa: E402  the imports below need the extra
 from accelerate import PartialState
+from transformers.utils import logging as transformers_logging
 
 from hf_vq.training import TrainingConfig
 from hf_vq.training_config import option
@@ -130,14 +131,23 @@ def stage_config(
 
 @contextmanager
 def stage_folder(config: TopicTrainingConfig, name: str) -> Iterator[Path]:
-    """Where a stage keeps its files; a temporary folder if nothing is to stay."""
-    if config.output_dir is not None:
-        yield Path(config.output_dir) / name
-        return
-    if PartialState().num_processes > 1:
+    """Where a stage keeps its files; a temporary folder if nothing is to stay.
+
+    transformers' bars for reading and writing weights stay hidden: a stage has a bar of its own.
+    """
+    if config.output_dir is None and PartialState().num_processes > 1:
         raise ValueError("several processes share their stages through output_dir: set it")
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder) / name
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        if config.output_dir is not None:
+            yield Path(config.output_dir) / name
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                yield Path(folder) / name
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def finished_stage(config: TopicTrainingConfig, name: str) -> Path | None:

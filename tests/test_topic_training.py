@@ -1,0 +1,290 @@
+# Copyright 2026 The hf_vq Authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The stages of TopicVQ's training: topics are found, the best are kept, a killed run goes on."""
+
+import json
+import random
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+
+from hf_vq import TopicVQConfig, TopicVQModel
+from hf_vq.models.processing_topic_vq import TopicVQProcessor
+from hf_vq.topics import training as stages
+from hf_vq.topics.corpus import TopicCorpus
+from hf_vq.topics.training import (
+    TopicTrainingConfig,
+    build_corpus,
+    fit_codebook,
+    fit_topics,
+    topic_proportions,
+    train_topic_vq,
+)
+from hf_vq.topics.word_embeddings import CorpusEncoder, encode_corpus
+
+THEMES = (
+    "sun moon star sky comet".split(),
+    "cat dog bird horse cow".split(),
+    "bread cheese soup cake rice".split(),
+)
+SHORT = {"cpu": True, "progress_bar": False, "codebook_batch_size": 100, "topic_batch_size": 20}
+
+
+def documents(number, seed=0):
+    """Twelve words of one theme each, the themes in turn."""
+    generator = random.Random(seed)
+    return [" ".join(generator.choices(THEMES[i % 3], k=12)) for i in range(number)]
+
+
+@pytest.fixture(autouse=True)
+def apart():
+    yield
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._reset_state()
+
+
+@pytest.fixture(scope="module")
+def corpus_parts():
+    texts = documents(90)
+    processor = TopicVQProcessor().fit_vocabulary(texts)
+    encoder = CorpusEncoder.fit(texts, processor, dim=8)
+
+    def embed(texts):
+        return encode_corpus(texts, processor, encoder, progress=False)
+
+    return processor, embed(texts), embed
+
+
+@pytest.fixture
+def embeddings(corpus_parts):
+    return corpus_parts[1]
+
+
+@pytest.fixture
+def make_model(corpus_parts):
+    processor, embeddings, _ = corpus_parts
+
+    def make(**options):
+        torch.manual_seed(0)
+        sizes = {
+            "num_topics": 3,
+            "vocab_size": len(processor.vocabulary),
+            "word_embedding_dim": embeddings.dim,
+            "codebook_size": 12,
+            "codes_per_token": 2,
+            "codebook_dim": 6,
+            "autoencoder_hidden_sizes": [16],
+            "inference_hidden_sizes": [10],
+        }
+        return TopicVQModel(TopicVQConfig(**sizes | options))
+
+    return make
+
+
+def test_topics_are_the_themes(make_model, corpus_parts):
+    processor, embeddings, embed = corpus_parts
+    model = make_model()
+    config = TopicTrainingConfig(
+        codebook_epochs=5.0, topic_epochs=60.0, topic_learning_rate=1e-2, **SHORT
+    )
+    results = train_topic_vq(model, embeddings, config)
+    assert results["final_model"] is None
+    assert results["topics"]["step"] == 60 * 90 / 20
+
+    words, _ = model.topic_words(5)
+    found = {frozenset(processor.vocabulary[word] for word in row) for row in words}
+    assert found == {frozenset(theme) for theme in THEMES}
+    # Documents that it has not seen.
+    unseen = TopicCorpus.build(model, embed(documents(30, seed=1)))
+    topics = topic_proportions(model, unseen).argmax(axis=1)
+    assert all(len(set(topics[theme::3])) == 1 for theme in range(3))
+    assert len(set(topics)) == 3
+    # What the topics have in the corpus: all of its words, and each topic some document.
+    counts = model.statistics.topic_word_counts
+    assert counts.sum().item() == pytest.approx(embeddings.word_counts.sum(), rel=1e-5)
+    assert model.active_topics.all()
+    frequencies = embeddings.word_counts.sum(axis=0)
+    np.testing.assert_array_equal(model.statistics.word_frequencies, np.asarray(frequencies))
+
+
+def test_two_runs_with_a_seed_are_one(make_model, embeddings):
+    config = TopicTrainingConfig(codebook_epochs=0.5, topic_epochs=1.0, **SHORT)
+    models = [make_model() for _ in range(2)]
+    for model in models:
+        train_topic_vq(model, embeddings, config)
+    weights = [model.state_dict() for model in models]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("killed_in", ["codebook", "bags", "topics", "export"])
+def test_a_killed_run_goes_on_as_if_nothing_had_been(
+    killed_in, make_model, embeddings, corpus_parts, tmp_path, monkeypatch
+):
+    options = {"codebook_epochs": 0.4, "topic_epochs": 1.0, "checkpointing_steps": 2, **SHORT}
+    whole = make_model()
+    train_topic_vq(whole, embeddings, TopicTrainingConfig(str(tmp_path / "whole"), **options))
+
+    class Killed(Exception):
+        pass
+
+    folder = tmp_path / "parts"
+    config = TopicTrainingConfig(str(folder), **options)
+    model = make_model()
+    with monkeypatch.context() as patch:
+        if killed_in in ("codebook", "topics"):
+            # In the third step, which the checkpoint of the second one precedes.
+            module = model.quantizer if killed_in == "codebook" else model.kl_warmup
+            patch.setattr(module, "apply_update", Mock(side_effect=[None, None, Killed]))
+        elif killed_in == "bags":
+            patch.setattr(TopicCorpus, "save", Mock(side_effect=Killed))
+        else:
+            patch.setattr(stages, "export", Mock(side_effect=Killed))
+        with pytest.raises(Killed):
+            train_topic_vq(model, embeddings, config)
+
+    again = TopicTrainingConfig(str(folder), resume_from_checkpoint="latest", **options)
+    resumed = make_model()
+    results = train_topic_vq(resumed, embeddings, again, save_with=[corpus_parts[0]])
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    # The log has no line twice.
+    for stage in ("codebook", "topics"):
+        log = (folder / stage / "log.jsonl").read_text().splitlines()
+        steps = [json.loads(line)["step"] for line in log]
+        assert steps == sorted(set(steps))
+    saved = TopicVQModel.from_pretrained(results["final_model"])
+    assert torch.equal(saved.topic_words(4)[0], whole.topic_words(4)[0])
+    assert TopicVQProcessor.from_pretrained(results["final_model"]).vocabulary
+
+
+def test_another_run_is_neither_overwritten_nor_continued(make_model, embeddings, tmp_path):
+    options = {"codebook_epochs": 0.2, "topic_epochs": 0.3, **SHORT}
+    train_topic_vq(make_model(), embeddings, TopicTrainingConfig(str(tmp_path), **options))
+    with pytest.raises(ValueError, match=r"output_dir holds another run .*run\.json"):
+        train_topic_vq(make_model(), embeddings, TopicTrainingConfig(str(tmp_path), **options))
+    options |= {"resume_from_checkpoint": "latest", "topic_epochs": 0.4}
+    with pytest.raises(ValueError, match=r"training\.topic_epochs was 0\.3, now 0\.4"):
+        train_topic_vq(make_model(), embeddings, TopicTrainingConfig(str(tmp_path), **options))
+    options["topic_epochs"] = 0.3
+    other = make_model(num_topics=4)
+    with pytest.raises(ValueError, match=r"model\.num_topics was 3, now 4"):
+        train_topic_vq(other, embeddings, TopicTrainingConfig(str(tmp_path), **options))
+
+
+def test_the_best_bound_is_kept(make_model, corpus_parts, tmp_path):
+    _, embeddings, embed = corpus_parts
+    model = make_model()
+    # Held-out documents without a theme: the more the topics learn, the worse for them.
+    config = TopicTrainingConfig(
+        str(tmp_path),
+        codebook_epochs=0.5,
+        topic_epochs=6.0,
+        eval_epochs=1.0,
+        topic_learning_rate=3e-2,
+        **SHORT,
+    )
+    held_out = embed([" ".join(sum(THEMES, []))] * 24)
+    results = train_topic_vq(model, embeddings, config, eval_embeddings=held_out)["topics"]
+    log = [
+        json.loads(line) for line in (tmp_path / "topics" / "log.jsonl").read_text().splitlines()
+    ]
+    bounds = {line["step"]: line["eval_bound"] for line in log if "eval_bound" in line}
+    assert len(bounds) == 6
+    assert results["best_metric"] == min(bounds.values()) < list(bounds.values())[-1]
+    assert bounds[results["best_step"]] == results["best_metric"]
+    # The model in memory is that one: its bound, by hand.
+    model.eval()
+    corpus = TopicCorpus.build(model, held_out)
+    batch = corpus.collate(corpus.__getitems__(list(range(24))))
+    with torch.no_grad():
+        output = model(**batch)
+    bound = (output.word_loss + output.kl_loss).item()
+    assert bound == pytest.approx(results["best_metric"], rel=1e-5)
+
+
+def test_the_bound_is_of_a_document_whatever_the_loss_is(make_model, corpus_parts, tmp_path):
+    _, embeddings, embed = corpus_parts
+    held_out = embed(documents(21, seed=1))
+    bounds = []
+    for reduction in ("mean", "sum"):
+        model = make_model(loss_reduction=reduction)
+        config = TopicTrainingConfig(
+            codebook_epochs=0.2, topic_epochs=0.2, topic_learning_rate=1e-9, **SHORT
+        )
+        results = train_topic_vq(model, embeddings, config, eval_embeddings=held_out)
+        bounds.append(results["topics"]["best_metric"])
+        assert model.config.loss_reduction == reduction
+    assert bounds[0] == pytest.approx(bounds[1], rel=1e-3)
+
+
+def test_new_documents_are_added_to_topics(make_model, corpus_parts):
+    _, embeddings, embed = corpus_parts
+    model = make_model()
+    config = TopicTrainingConfig(codebook_epochs=0.5, topic_epochs=2.0, **SHORT)
+    train_topic_vq(model, embeddings, config)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    more = embed(documents(40, seed=2))
+    corpus = build_corpus(model, more, config)
+    fit_topics(model, corpus, config, continued=True)
+    after = model.state_dict()
+    frozen = ("encoder.", "decoder.", "quantizer.", "statistics.word_frequencies")
+    for name in before:
+        if name.startswith(frozen):
+            assert torch.equal(before[name], after[name]), name
+    assert not torch.equal(before["topic_codes"], after["topic_codes"])
+    added = after["statistics.topic_word_counts"] - before["statistics.topic_word_counts"]
+    assert added.sum().item() == pytest.approx(more.word_counts.sum(), rel=1e-4)
+
+
+def test_documents_without_words_are_left_out(make_model, corpus_parts):
+    _, _, embed = corpus_parts
+    embeddings = embed([*documents(30), "", "xyzzy", *documents(10, seed=3)])
+    model = make_model()
+    config = TopicTrainingConfig(codebook_epochs=0.3, topic_epochs=1.0, **SHORT)
+    results = train_topic_vq(model, embeddings, config)
+    assert results["topics"]["examples_seen"] == 2 * 20  # 40 of 42 documents, 20 at a time
+    shares = topic_proportions(model, build_corpus(model, embeddings, config))
+    prior = torch.softmax(model.prior.mean, dim=0).detach().numpy()
+    np.testing.assert_allclose(shares[30:32], [prior, prior], rtol=1e-6)
+
+
+def test_mistakes_are_named(make_model, corpus_parts):
+    _, _, embed = corpus_parts
+    for options, message in (
+        ({"topic_batch_size": 1}, "topic_batch_size is 1, expected at least 2"),
+        ({"codebook_words": 0}, "codebook_words is 0"),
+        ({"topic_epochs": 0.0}, r"topic_epochs is 0\.0, expected a positive number"),
+        ({"codebook_warmup_epochs": -1.0}, r"codebook_warmup_epochs is -1\.0"),
+        ({"resume_from_checkpoint": "latest"}, "set output_dir"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TopicTrainingConfig(**options)
+    config = TopicTrainingConfig(**SHORT)
+    with pytest.raises(ValueError, match="the documents have 0 words, expected at least 2"):
+        fit_codebook(make_model(), embed(["", "..."]), config)
+    one = embed(["sun moon star", ""])
+    model = make_model(codebook_init="normal", codebook_update="gradient")
+    fit_codebook(model, one, TopicTrainingConfig(codebook_epochs=1.0, **SHORT))
+    with pytest.raises(ValueError, match="1 of 2 documents have words, expected at least 2"):
+        fit_topics(model, build_corpus(model, one, config), config)
+
+
+def test_nothing_is_left_behind_without_a_folder(make_model, embeddings, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    config = TopicTrainingConfig(codebook_epochs=0.2, topic_epochs=0.2, **SHORT)
+    train_topic_vq(make_model(), embeddings, config)
+    assert not list(tmp_path.iterdir())
