@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers.utils import logging as transformers_logging
 
 from hf_vq._extras import require
@@ -152,7 +153,7 @@ class WordEmbeddings:
     def __getitem__(self, document: int) -> np.ndarray:
         """Return the (words, H) float32 vectors of a document."""
         number = range(len(self))[document]
-        return self.vectors[self.offsets[number] : self.offsets[number + 1]].astype(np.float32)
+        return _single(self.vectors[self.offsets[number] : self.offsets[number + 1]])
 
     @property
     def dim(self) -> int:
@@ -205,7 +206,7 @@ class WordEmbeddings:
         # In the order of the file, which is many times faster to read, and then in that of the draw.
         order = np.argsort(rows)
         drawn = np.empty((len(rows), self.dim), dtype=np.float32)
-        drawn[order] = self.vectors[rows[order]]
+        drawn[order] = _single(self.vectors[rows[order]])
         return drawn
 
     def chunks(self, max_words: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -214,25 +215,40 @@ class WordEmbeddings:
         A document with more words than that comes alone.
         """
         start = 0
+        for part in self.parts(max_words):
+            yield slice(start, start + len(part)), _single(part.vectors)
+            start += len(part)
+
+    def parts(self, max_words: int, start: int = 0) -> Iterator["WordEmbeddings"]:
+        """Yield the embeddings of documents `start` and following, `max_words` at a time as `chunks` does."""
         while start < len(self):
             limit = self.offsets[start] + max_words
             stop = int(np.searchsorted(self.offsets, limit, side="right")) - 1
             stop = max(stop, start + 1)
             rows = slice(self.offsets[start], self.offsets[stop])
-            yield slice(start, stop), self.vectors[rows].astype(np.float32)
+            part = WordEmbeddings(
+                self.vectors[rows],
+                self.num_words[start:stop],
+                self.surface_ids[rows],
+                self.words,
+                self.document_vectors[start:stop],
+                self.processor,
+                self.fingerprint,
+            )
+            part.word_ids = self.word_ids[rows]  # looked up already
+            yield part
             start = stop
 
     def document_means(self) -> np.ndarray:
         """Return (D, H) float32 means over the content words of each document, 0 if it has none."""
-        means = np.zeros((len(self), self.dim), dtype=np.float32)
-        for documents, vectors in self.chunks(100_000):
-            starts = self.offsets[documents] - self.offsets[documents.start]
-            filled = np.flatnonzero(self.num_words[documents])
-            if len(filled):
-                sums = np.add.reduceat(vectors, starts[filled], axis=0)
-                rows = documents.start + filled
-                means[rows] = sums / self.num_words[rows, None]
-        return means
+        means = []
+        for part in self.parts(100_000):
+            weights = np.repeat(1 / np.maximum(part.num_words, 1), part.num_words)
+            rows = np.arange(len(part.vectors))
+            shape = (len(part), len(part.vectors))
+            mean = csr_array((weights.astype(np.float32), rows, part.offsets), shape=shape)
+            means.append(mean @ _single(part.vectors))
+        return np.concatenate(means)
 
 
 def encode_chunks(
@@ -327,6 +343,11 @@ def _counted(chunks: Iterable[EncodedWords], bar: Any) -> Iterator[EncodedWords]
     for encoded in chunks:
         yield encoded
         bar.update(len(encoded.num_words))
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    """Return a float32 copy; PyTorch converts several times faster than numpy."""
+    return torch.from_numpy(np.array(array)).float().numpy()
 
 
 def _half(array: np.ndarray) -> np.ndarray:
