@@ -56,6 +56,17 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "max_latent_positions": 14,
         "temperature_anneal_steps": 10,
     },
+    "topic_vq": {
+        "num_topics": 4,
+        "vocab_size": 23,
+        "word_embedding_dim": 12,
+        "autoencoder_hidden_sizes": [14],
+        "codebook_size": 16,
+        "codebook_dim": 5,
+        "codes_per_token": 3,
+        "inference_hidden_sizes": [9, 8],
+        "word_decoder_hidden_sizes": [10, 11],
+    },
 }
 
 

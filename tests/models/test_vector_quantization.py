@@ -420,6 +420,8 @@ def test_cited_equations_exist():
     assert tags == [str(number) for number in range(1, len(tags) + 1)]
     cited = set()
     for file in (root / "src" / "hf_vq" / "models").glob("*.py"):
+        if "docs/topics.md" in file.read_text():
+            continue  # test_topic_inference.py looks at these
         for citation in re.findall(
             r"[Ee]q\. (\(\d+\)(?:(?:-|, | and | or |, or )\(\d+\))*)", file.read_text()
         ):

@@ -485,8 +485,11 @@ class TopicVQModel(TopicVQPreTrainedModel):
             "separation_loss": config.topic_separation_weight,
             "seed_loss": config.seed_loss_weight,
         }
-        parts = [weight * output[name] for name, weight in weights.items() if name in output]
-        return torch.stack(parts).sum()
+        loss = torch.zeros((), device=self.device)
+        for name, weight in weights.items():
+            if name in output:
+                loss = loss + weight * output[name]
+        return loss
 
     def _topic_word_log_probs(self) -> torch.Tensor:
         return self._with_background(self.topic_word_scores)

@@ -62,6 +62,7 @@ class LossWarmup(nn.Module):
         """See the class."""
         super().__init__()
         self.deferred_update = False
+        self.pending = False
         self.num_updates = nn.Buffer(torch.zeros((), dtype=torch.int64))
         self.num_steps = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
@@ -74,13 +75,15 @@ class LossWarmup(nn.Module):
         """The factor of the weight: in eval mode always 1."""
         factor = (self.num_updates / self.num_steps.clamp_min(1)).clamp_max(1)
         factor = torch.where(self.num_steps > 0, factor, 1.0)
-        if self.training and not self.deferred_update:
+        self.pending |= self.training
+        if not self.deferred_update:
             self.apply_update()
         return factor if self.training else torch.ones_like(factor)
 
     def apply_update(self) -> None:
-        """Count an update."""
-        self.num_updates.add_(1)
+        """Count an update in which there were topics."""
+        self.num_updates.add_(self.pending)
+        self.pending = False
 
     def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Each buffer and what it starts as."""
