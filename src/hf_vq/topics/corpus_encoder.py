@@ -60,7 +60,8 @@ class CorpusEncoder:
         if len(words) != len(vectors):
             raise ValueError(f"{len(vectors)} vectors for {len(words)} words")
         self.words = list(words)
-        self.vectors = vectors.astype(np.float16).astype(np.float32)  # as they are saved
+        # As they are saved: in half precision, and row by row, since safetensors ignores strides.
+        self.vectors = vectors.astype(np.float16, order="C").astype(np.float32)
         self.word_to_id = {word: number for number, word in enumerate(self.words)}
         digest = hashlib.sha256(json.dumps(self.words).encode())
         digest.update(self.vectors.tobytes())

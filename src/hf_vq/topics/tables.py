@@ -36,23 +36,25 @@ from .operations import (
 )
 
 
-def topic_table(topics: Topics, documents: PlacedDocuments, top_n: int = 10) -> OperationTable:
-    """The topics with their words, their share of the proportions, and how many documents are mostly theirs."""
-    shares = documents.topic_proportions.mean(axis=0) if len(documents) else np.zeros(len(topics))
-    owners = np.bincount(documents.topic_proportions.argmax(axis=1), minlength=len(topics))
-    return OperationTable(
-        "topics",
-        [
-            {
-                "topic": topic,
-                "label": topics.labels[topic],
-                "share": float(shares[topic]),
-                "documents": int(owners[topic]),
-                "words": topics.top_words(topic, top_n),
-            }
-            for topic in range(len(topics))
-        ],
-    )
+def topic_table(
+    topics: Topics, documents: PlacedDocuments | None = None, top_n: int = 10
+) -> OperationTable:
+    """The topics with their words, their share of the proportions, and how many documents are mostly theirs.
+
+    Without documents only the words.
+    """
+    records: list[dict[str, Any]] = [
+        {"topic": topic, "label": topics.labels[topic]} for topic in range(len(topics))
+    ]
+    if documents is not None:
+        total = max(len(documents), 1)
+        shares = documents.topic_proportions.sum(axis=0) / total
+        owners = np.bincount(documents.topic_proportions.argmax(axis=1), minlength=len(topics))
+        for record, share, number in zip(records, shares, owners, strict=True):
+            record |= {"share": float(share), "documents": int(number)}
+    for topic, record in enumerate(records):
+        record["words"] = topics.top_words(topic, top_n)
+    return OperationTable("topics", records)
 
 
 def word_table(topics: Topics, topic: int, top_n: int = 10) -> OperationTable:

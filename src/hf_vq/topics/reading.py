@@ -1,0 +1,153 @@
+# Copyright 2026 The hf_vq Authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a trained model says about topics and documents, as the arrays that operations and tables read."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from hf_vq.models.processing_topic_vq import TopicVQProcessor
+from hf_vq.models.topic_ranking import rank_by_ctfidf, rank_by_frex, rank_by_relevance
+
+from .corpus import TopicCorpus
+from .operations import PlacedDocuments, Topics, merge_proportions, merge_topics, word_topics
+from .picture_data import WordTopics
+from .training import topic_proportions
+
+WORDS_IN_LABEL = 3
+
+
+def read_topics(model: Any, vocabulary: Sequence[str]) -> Topics:
+    """The topics of a model, merged and labeled as its configuration says.
+
+    Args:
+        model: A trained `TopicVQModel`.
+        vocabulary: Its words, in the order of their ids.
+    """
+    config = model.config
+    with torch.no_grad():
+        words, ranked = (part.cpu().numpy() for part in model.topic_words(len(vocabulary)))
+        probs = model.topic_word_probs.cpu().numpy()
+        embeddings = model.topic_embeddings.cpu().numpy()
+    weights = np.empty_like(ranked)
+    np.put_along_axis(weights, words, ranked, axis=1)
+    topics = Topics(vocabulary, probs, weights, embeddings, [""] * len(probs))
+    topic_map = read_map(model)
+    if topic_map is not None:
+        topics = merge_topics(topics, topic_map, read_shares(model), [""] * (max(topic_map) + 1))
+        topics = replace(topics, word_weights=_rank_merged(model, topics, topic_map))
+    labels = config.topic_labels or [
+        ", ".join(topics.top_words(topic, WORDS_IN_LABEL)) for topic in range(len(topics))
+    ]
+    return replace(topics, labels=labels)
+
+
+def read_map(model: Any) -> np.ndarray | None:
+    """The merged topic of each topic that was trained; `None` if nothing is merged."""
+    return None if model.config.topic_map is None else np.array(model.config.topic_map)
+
+
+def read_shares(model: Any) -> np.ndarray:
+    """How much of the training corpus each topic that was trained has, in words, (K,)."""
+    counts = model.statistics.topic_word_counts.sum(dim=1).double().cpu().numpy()
+    return counts / max(counts.sum(), 1e-12)
+
+
+def place_corpus(model: Any, texts: Sequence[str], corpus: TopicCorpus) -> PlacedDocuments:
+    """The documents of a corpus among the topics that were trained, merged or not."""
+    proportions = topic_proportions(model, corpus)
+    return PlacedDocuments(texts, proportions, corpus.word_counts, np.asarray(corpus.num_words))
+
+
+def join_documents(parts: Sequence[PlacedDocuments]) -> PlacedDocuments:
+    """Documents that were placed one part after the other."""
+    return PlacedDocuments(
+        [text for part in parts for text in part.texts],
+        np.concatenate([part.topic_proportions for part in parts]),
+        sparse.vstack([part.word_counts for part in parts], format="csr"),
+        np.concatenate([part.num_words for part in parts]),
+    )
+
+
+def merge_documents(documents: PlacedDocuments, topic_map: np.ndarray | None) -> PlacedDocuments:
+    """The same documents among merged topics."""
+    if topic_map is None:
+        return documents
+    merged = merge_proportions(documents.topic_proportions, topic_map)
+    return replace(documents, topic_proportions=merged)
+
+
+def query_point(model: Any, code_counts: np.ndarray) -> np.ndarray:
+    """Where a text lies among the codes, (D,), as topics do in eq. (13).
+
+    Codes count by how much more of them there is than in the training corpus: those of every text point nowhere.
+
+    Args:
+        model: A trained `TopicVQModel`.
+        code_counts: (C,), the bag of the text.
+    """
+    everywhere = model.statistics.code_frequencies.double().cpu().numpy()
+    here = np.asarray(code_counts, np.float64)
+    if not here.any():
+        return np.zeros(model.config.codebook_dim)
+    lift = here / here.sum() - everywhere / max(everywhere.sum(), 1e-12)
+    codebook = torch.nn.functional.normalize(model.quantizer.codebook.detach().float(), dim=-1)
+    return lift @ codebook.double().cpu().numpy()
+
+
+def read_words(
+    processor: TopicVQProcessor, topics: Topics, text: str, proportions: np.ndarray
+) -> WordTopics:
+    """The words of a text that are in the vocabulary, with the topics that they speak for."""
+    found = [
+        (processor.word_to_id[word], (start, end))
+        for word, start, end in processor.content_words(text)
+        if word in processor.word_to_id
+    ]
+    likelihoods = topics.word_probs[:, [word for word, _ in found]].T
+    return WordTopics(text, [span for _, span in found], word_topics(proportions, likelihoods))
+
+
+def _rank_merged(model: Any, topics: Topics, topic_map: np.ndarray) -> np.ndarray:
+    """Ranks anew, eq. (21)-(24): a word that several members had may be the merged topic's own."""
+    config, statistics = model.config, model.statistics
+    probs = torch.from_numpy(topics.word_probs)
+    if config.topic_word_ranking == "frex":
+        return rank_by_frex(probs, config.topic_word_ranking_weight).numpy()
+    if config.topic_word_ranking == "relevance":
+        frequencies = statistics.word_frequencies.cpu().double() + 1
+        shares = frequencies / frequencies.sum()
+        return rank_by_relevance(probs, shares, config.topic_word_ranking_weight).numpy()
+    if config.topic_word_ranking == "ctfidf":
+        counts = statistics.topic_word_counts.cpu().double()
+        merged = torch.zeros(len(topics), counts.shape[1], dtype=counts.dtype)
+        return rank_by_ctfidf(merged.index_add_(0, torch.from_numpy(topic_map), counts)).numpy()
+    # Scores have no meaning of their own for a merged topic, and probabilities are what was averaged.
+    return topics.word_weights
+
+
+__all__ = [
+    "join_documents",
+    "merge_documents",
+    "place_corpus",
+    "query_point",
+    "read_map",
+    "read_shares",
+    "read_topics",
+    "read_words",
+]
