@@ -15,7 +15,6 @@
 
 import json
 import random
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from hf_vq import TopicVQConfig, TopicVQModel
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
+from hf_vq.topics import corpus as corpus_module
 from hf_vq.topics import training as stages
 from hf_vq.topics.corpus import TopicCorpus
 from hf_vq.topics.training import (
@@ -141,6 +141,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
     class Killed(Exception):
         pass
 
+    def kill(*args, **kwargs):
+        raise Killed
+
     folder = tmp_path / "parts"
     config = TopicTrainingConfig(str(folder), **options)
     model = make_model()
@@ -148,11 +151,21 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
         if killed_in in ("codebook", "topics"):
             # In the third step, which the checkpoint of the second one precedes.
             module = model.quantizer if killed_in == "codebook" else model.kl_warmup
-            patch.setattr(module, "apply_update", Mock(side_effect=[None, None, Killed]))
+            update, steps = module.apply_update, iter([None, None])
+            patch.setattr(
+                module, "apply_update", lambda: update() if next(steps, Killed) is None else kill()
+            )
         elif killed_in == "bags":
-            patch.setattr(TopicCorpus, "save", Mock(side_effect=Killed))
+            # After the first of several parts.
+            patch.setattr(corpus_module, "_BATCH_WORDS", 300)
+            bags, parts = corpus_module._bags, iter([None])
+            patch.setattr(
+                corpus_module,
+                "_bags",
+                lambda *args: bags(*args) if next(parts, Killed) is None else kill(),
+            )
         else:
-            patch.setattr(stages, "export", Mock(side_effect=Killed))
+            patch.setattr(stages, "export", kill)
         with pytest.raises(Killed):
             train_topic_vq(model, embeddings, config)
 
@@ -185,35 +198,30 @@ def test_another_run_is_neither_overwritten_nor_continued(make_model, embeddings
         train_topic_vq(other, embeddings, TopicTrainingConfig(str(tmp_path), **options))
 
 
-def test_the_best_bound_is_kept(make_model, corpus_parts, tmp_path):
+def test_the_best_bound_is_kept(make_model, corpus_parts, monkeypatch):
     _, embeddings, embed = corpus_parts
+    evaluate, bounds, seen = stages._evaluate_bound, iter([5.0, 3.0, 4.0, 3.5]), []
+
+    def remember(model, loader, accelerator):
+        seen.append((evaluate(model, loader, accelerator)["bound"], model.topic_codes.clone()))
+        return {"bound": next(bounds)}
+
+    monkeypatch.setattr(stages, "_evaluate_bound", remember)
     model = make_model()
-    # Held-out documents without a theme: the more the topics learn, the worse for them.
-    config = TopicTrainingConfig(
-        str(tmp_path),
-        codebook_epochs=0.5,
-        topic_epochs=6.0,
-        eval_epochs=1.0,
-        topic_learning_rate=3e-2,
-        **SHORT,
-    )
-    held_out = embed([" ".join(sum(THEMES, []))] * 24)
+    config = TopicTrainingConfig(codebook_epochs=0.3, topic_epochs=4.0, eval_epochs=1.0, **SHORT)
+    held_out = embed(documents(24, seed=1))
     results = train_topic_vq(model, embeddings, config, eval_embeddings=held_out)["topics"]
-    log = [
-        json.loads(line) for line in (tmp_path / "topics" / "log.jsonl").read_text().splitlines()
-    ]
-    bounds = {line["step"]: line["eval_bound"] for line in log if "eval_bound" in line}
-    assert len(bounds) == 6
-    assert results["best_metric"] == min(bounds.values()) < list(bounds.values())[-1]
-    assert bounds[results["best_step"]] == results["best_metric"]
-    # The model in memory is that one: its bound, by hand.
+    assert (results["best_metric"], results["best_step"]) == (3.0, 10)
+    bound, topic_codes = seen[1]
+    assert torch.equal(model.topic_codes, topic_codes)
+    assert not torch.equal(model.topic_codes, seen[3][1])
+
+    # What had been measured, by hand.
     model.eval()
     corpus = TopicCorpus.build(model, held_out)
-    batch = corpus.collate(corpus.__getitems__(list(range(24))))
     with torch.no_grad():
-        output = model(**batch)
-    bound = (output.word_loss + output.kl_loss).item()
-    assert bound == pytest.approx(results["best_metric"], rel=1e-5)
+        output = model(**corpus.collate(corpus.__getitems__(list(range(24)))))
+    assert bound == pytest.approx((output.word_loss + output.kl_loss).item(), rel=1e-5)
 
 
 def test_the_bound_is_of_a_document_whatever_the_loss_is(make_model, corpus_parts, tmp_path):

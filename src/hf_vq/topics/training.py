@@ -43,7 +43,6 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from hf_vq.codebook_start import endless, start_codebook
 from hf_vq.training import evaluate_means, train
 from hf_vq.training_data import Collate
-from hf_vq.training_state import publish, unfinished
 
 from .corpus import TopicCorpus
 from .training_run import (
@@ -164,10 +163,8 @@ def build_corpus(
         return TopicCorpus.build(model, embeddings)
     folder = Path(config.output_dir) / "bags" / name
     state = PartialState()
-    if state.is_main_process and not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        TopicCorpus.build(model, embeddings).save(unfinished(folder))
-        publish(folder)
+    if state.is_main_process:
+        TopicCorpus.build(model, embeddings, folder)  # what is there already is kept
     state.wait_for_everyone()
     return TopicCorpus.load(folder)
 
