@@ -28,7 +28,6 @@ from datasets import load_dataset
 from scipy.sparse import csr_array
 
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
-from hf_vq.models.topic_vq_words import ENGLISH_STOP_WORDS
 from hf_vq.topics.word_embeddings import ContextualEncoder, WordEmbeddings, encode_corpus
 
 DATA = Path(".data")
@@ -97,8 +96,7 @@ class Part:
 class Corpus:
     """A corpus with a training and a test part: the same words of the same documents for every method.
 
-    The words are those of the given vocabulary that occur in training documents. Documents without any of them are left
-    out for all methods, as some cannot hold them.
+    The words are those of the given vocabulary that occur in training documents. Some documents have none of them.
 
     Args:
         name: One of `CORPORA`.
@@ -109,19 +107,15 @@ class Corpus:
         self.name = name
         splits = {part: split[:limit] for part, split in load_dataset(str(DATA / name)).items()}
         self.processor = _processor(name, {part: split["text"] for part, split in splits.items()})
-        parts = {part: self._part(**split) for part, split in splits.items()}
+        known = self.processor.word_to_id
+        parts = {}
+        for part, split in splits.items():
+            found = [self.processor.content_words(text) for text in split["text"]]
+            words = [[word for word, _, _ in text if word in known] for text in found]
+            parts[part] = Part(split["text"], words, np.array(split["label"]))
         self.train, self.test = parts["train"], parts["test"]
         # What coherence counts windows of: all documents, those for validation too.
         self.reference_texts = [text for part in parts.values() for text in part.words]
-        self.num_left_out = sum(
-            len(splits[part]["text"]) - len(parts[part].documents) for part in ("train", "test")
-        )
-
-    def _part(self, text: list[str], label: list[int]) -> Part:
-        known = self.processor.word_to_id
-        words = [[w for w, _, _ in self.processor.content_words(t) if w in known] for t in text]
-        kept = [i for i, found in enumerate(words) if found]
-        return Part([text[i] for i in kept], [words[i] for i in kept], np.array(label)[kept])
 
     @property
     def vocabulary(self) -> list[str]:
@@ -139,7 +133,19 @@ class Corpus:
 
     def embeddings(self, part: Part) -> WordEmbeddings:
         """MiniLM's vectors of the content words, from the store in `.data/word_embeddings` if they are there."""
-        return encode_corpus(part.documents, self.processor, self.encoder, DATA / "word_embeddings")
+        # The store is of words as they are written, so that it does not depend on how they are counted.
+        forms = self.processor.word_forms
+        plain = _with_forms(self.processor, self.vocabulary, {})
+        stored = encode_corpus(part.documents, plain, self.encoder, DATA / "word_embeddings")
+        return WordEmbeddings(
+            stored.vectors,
+            stored.num_words,
+            stored.surface_ids,
+            [forms.get(word, word) for word in stored.words],
+            stored.document_vectors,
+            self.processor,
+            stored.fingerprint,
+        )
 
     def document_vectors(self, part: Part) -> np.ndarray:
         """Document embeddings as sentence-transformers makes them: means of unit length, but of the whole document."""
@@ -164,19 +170,27 @@ class Corpus:
 
 def _processor(name: str, texts: dict[str, list[str]]) -> TopicVQProcessor:
     given = (DATA / name / "vocabulary.txt").read_text(encoding="utf-8").split()
-    options: dict = {"token_pattern": r"\S+"}
-    if name not in PREPROCESSED:
+    if name in PREPROCESSED:
+        processor = TopicVQProcessor(vocabulary=given, token_pattern=r"\S+")
+    else:
         known = set(given)
-        options = {"stop_words": sorted(ENGLISH_STOP_WORDS - known)}
-        processor = TopicVQProcessor(vocabulary=given, **options)
+        processor = TopicVQProcessor(vocabulary=given, stop_words="english")
         everything = [text for part in texts.values() for text in part]
         processor.fit_word_forms(everything, lambda word: base_form(word, known))
-        options["word_forms"] = processor.word_forms
-    frequencies = (
-        TopicVQProcessor(vocabulary=given, **options).count_words(texts["train"]).sum(axis=0)
-    )
+    frequencies = processor.count_words(texts["train"]).sum(axis=0)
     occurring = [word for word, number in zip(given, frequencies, strict=True) if number]
-    return TopicVQProcessor(vocabulary=occurring, **options)
+    return _with_forms(processor, occurring, processor.word_forms)
+
+
+def _with_forms(
+    processor: TopicVQProcessor, vocabulary: list[str], forms: dict[str, str]
+) -> TopicVQProcessor:
+    return TopicVQProcessor(
+        vocabulary=vocabulary,
+        stop_words=processor.stop_words,
+        token_pattern=processor.token_pattern,
+        word_forms=forms,
+    )
 
 
 def main() -> None:
