@@ -566,6 +566,8 @@ class TestStart:
     def test_no_batches(self, make_model):
         with pytest.raises(ValueError, match="initialize_codebook got no batch"):
             make_model().initialize_codebook([])
+        with pytest.raises(ValueError, match="a batch is Tensor, expected a dict with input_ids"):
+            make_model().initialize_codebook([torch.ones(1, 2, dtype=torch.long)])
 
     @variants
     def test_the_quantizer_can_be_bypassed(self, make_model, variant):
@@ -608,6 +610,8 @@ class TestStatistics:
     def test_of_nothing(self, make_model):
         with pytest.raises(ValueError, match="got no code"):
             make_model().codebook_statistics(torch.full((1, 2, 1), -1))
+        with pytest.raises(ValueError, match="got no code"):
+            make_model().codebook_statistics([])
 
 
 class TestInput:
@@ -616,6 +620,7 @@ class TestInput:
         [
             (torch.zeros(2, 3, dtype=torch.long), r"shape \(2, 3\), expected integers"),
             (torch.zeros(2, 3, 1), "codes are torch.float32"),
+            ([[[0]]], "codes are list, expected a tensor of integers"),
             (torch.zeros(2, 3, 2, dtype=torch.long), r"expected integers \(batch, length, 1\)"),
             (torch.full((1, 3, 1), 16), "codes range from 16 to 16, expected 0 to 15"),
             (torch.full((1, 3, 1), -2), "codes range from -2 to -2"),

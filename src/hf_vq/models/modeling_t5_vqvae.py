@@ -19,7 +19,7 @@ is a part of the encoder module, so whatever runs T5 runs this model: `generate`
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -329,6 +329,10 @@ class T5VQVAEForConditionalGeneration(
         latents: list[torch.Tensor] = []
         roles: list[torch.Tensor] = []
         for batch in batches:
+            if not isinstance(batch, Mapping):
+                raise ValueError(
+                    f"a batch is {type(batch).__name__}, expected a dict with input_ids and attention_mask"
+                )
             named = ("input_ids", "attention_mask", "role_ids")
             inputs = {name: batch[name].to(self.device) for name in named if name in batch}
             output: Any = self.encode(**inputs)
@@ -360,6 +364,8 @@ class T5VQVAEForConditionalGeneration(
         tensors = [codes] if isinstance(codes, torch.Tensor) else list(codes)
         for tensor in tensors:
             self._check_codes(tensor)
+        if not tensors:
+            raise ValueError("codebook_statistics got no code")
         rows = torch.cat([tensor.flatten(0, 1).cpu() for tensor in tensors])
         rows = rows[(rows >= 0).all(dim=1)]
         if not len(rows):
@@ -414,6 +420,8 @@ class T5VQVAEForConditionalGeneration(
 
     def _check_codes(self, codes: torch.Tensor) -> None:
         per_token, size = self.config.codes_per_token, self.config.codebook_size
+        if not isinstance(codes, torch.Tensor):
+            raise ValueError(f"codes are {type(codes).__name__}, expected a tensor of integers")
         if codes.is_floating_point() or codes.ndim != 3 or codes.shape[2] != per_token:
             raise ValueError(
                 f"codes are {codes.dtype} of shape {tuple(codes.shape)}, expected integers "
