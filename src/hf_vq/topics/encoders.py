@@ -28,7 +28,7 @@ from hf_vq.models.processing_topic_vq import DocumentWindows, TopicVQProcessor
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["ContextualEncoder", "EncodedWords", "WordEncoder"]
+__all__ = ["ContextualEncoder", "EncodedWords", "WordEncoder", "has_fast_bfloat16"]
 
 
 @dataclass
@@ -112,7 +112,7 @@ class ContextualEncoder:
         model = AutoModel.from_pretrained(self.name_or_path, revision=revision, dtype=torch.float32)
         model = model.get_encoder() if model.config.is_encoder_decoder else model
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.dtype = dtype or (torch.bfloat16 if _has_fast_bfloat16(self.device) else torch.float32)
+        self.dtype = dtype or (torch.bfloat16 if has_fast_bfloat16(self.device) else torch.float32)
         self.model = model.to(self.device).eval().requires_grad_(False)
         num_layers = self.model.config.num_hidden_layers
         for number in self.layers:
@@ -219,7 +219,8 @@ def _selected_pairs(found: DocumentWindows, pooling: str) -> np.ndarray:
     return np.flatnonzero(counts[found.piece_word] == 1)
 
 
-def _has_fast_bfloat16(device: torch.device) -> bool:
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Return whether bfloat16 makes matrix products faster there, instead of being imitated."""
     if device.type == "cpu":
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

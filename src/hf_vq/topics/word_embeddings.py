@@ -124,7 +124,7 @@ class WordEmbeddings:
             np.array([len(found) for found in words]),
             np.stack(means),
         )
-        return _in_memory([encoded], processor, fingerprint)
+        return in_memory([encoded], processor, fingerprint)
 
     @classmethod
     def open(cls, folder: str | Path, processor: TopicVQProcessor) -> "WordEmbeddings":
@@ -252,13 +252,19 @@ class WordEmbeddings:
 
 
 def encode_chunks(
-    documents: Iterable[str], processor: TopicVQProcessor, encoder: WordEncoder
+    documents: Iterable[str],
+    processor: TopicVQProcessor,
+    encoder: WordEncoder,
+    max_characters: int = _CHUNK_CHARACTERS,
 ) -> Iterator[EncodedWords]:
-    """Encode a corpus of any length, of which only some documents are in memory at a time."""
+    """Encode a corpus of any length, of which so many characters are in memory at a time.
+
+    A longer document comes alone.
+    """
     chunk: list[str] = []
     characters = 0
     for text in check_documents(documents):
-        if chunk and (characters + len(text) > _CHUNK_CHARACTERS or len(chunk) == _CHUNK_DOCUMENTS):
+        if chunk and (characters + len(text) > max_characters or len(chunk) == _CHUNK_DOCUMENTS):
             yield encoder.encode_words(chunk, processor)
             chunk, characters = [], 0
         chunk.append(text)
@@ -300,7 +306,7 @@ def encode_corpus(
     with bar:
         if cache_dir is None:
             chunks = _counted(encode_chunks(documents, processor, encoder), bar)
-            return _in_memory(chunks, processor, encoder.fingerprint)
+            return in_memory(chunks, processor, encoder.fingerprint)
         facts = {
             "fingerprint": encoder.fingerprint,
             "precision": str(getattr(encoder, "dtype", None)),
@@ -360,9 +366,10 @@ def _half(array: np.ndarray) -> np.ndarray:
     return half
 
 
-def _in_memory(
+def in_memory(
     chunks: Iterable[EncodedWords], processor: TopicVQProcessor, fingerprint: str
 ) -> WordEmbeddings:
+    """Put chunks together, of which there must be one, to word embeddings."""
     table: dict[str, int] = {}
     rows = [_columns(encoded, table) for encoded in chunks]
     columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
