@@ -40,7 +40,15 @@ import datasets
 import torch
 from peer_quantizers import PEERS, PeerQuantizer
 from PIL import Image
-from results import REPORTS, RESULTS, markdown_table, mean_and_spread, read_results, write_result
+from results import (
+    REPORTS,
+    RESULTS,
+    markdown_table,
+    mean_and_spread,
+    read_results,
+    write_readme_block,
+    write_result,
+)
 from torch.utils.data import DataLoader
 
 from hf_vq import GMVQConfig, GMVQImageProcessor, GMVQModel
@@ -68,8 +76,7 @@ OURS: dict[str, tuple[str, dict]] = {
     "ema": ("EMA quantizer (ours)", {"quantizer": "ema", "commitment_loss_weight": 0.19}),
     "gmvq_paper": ("GM-VQ as published (ours)", {}),
 }
-README = Path(__file__).parent.parent / "README.md"
-CARD_RECORD = README.parent / "model_cards" / "gmvq-cifar10.json"
+CARD_RECORD = REPORTS.parent.parent / "model_cards" / "gmvq-cifar10.json"
 DEFINITIONS = {
     "steps": "updates, warm-up included",
     "train_seconds": "wall time of training, of a machine that other work shared",
@@ -347,11 +354,12 @@ def report(arguments: argparse.Namespace) -> None:
     table = markdown_table(
         [header[i] for i in columns], [[row[i] for i in columns] for row in tables["comparison"]]
     )
-    _write_readme_block(
+    write_readme_block(
+        "gmvq",
         "CIFAR-10 test set, 64 codes of 1024 for an image, equal network and updates "
         f"({tables['comparison'][0][6]} of 128 images: minutes on a CPU core), only the quantizer differs; "
         "mean ± standard deviation over seeds. Protocol, anchors, longer runs and step times are in "
-        f"[docs/results/gmvq_cifar10.md](docs/results/gmvq_cifar10.md).\n\n{table}"
+        f"[docs/results/gmvq_cifar10.md](docs/results/gmvq_cifar10.md).\n\n{table}",
     )
     _plot(groups, labels)
 
@@ -364,14 +372,6 @@ def _overhead_table() -> str:
         for network, figures in record["networks"].items()
     ]
     return markdown_table(["network", *names], rows)
-
-
-def _write_readme_block(text: str) -> None:
-    """Put the text between the markers of the README."""
-    begin, end = "<!-- results:begin -->\n", "<!-- results:end -->"
-    readme = README.read_text(encoding="utf-8")
-    before, rest = readme.split(begin)
-    README.write_text(before + begin + text + "\n" + end + rest.split(end)[1], encoding="utf-8")
 
 
 def _plot(groups: dict[str, list[dict]], labels: dict[str, str]) -> None:

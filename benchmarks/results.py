@@ -21,6 +21,7 @@ from hf_vq.evaluation import describe_environment
 
 RESULTS = Path(__file__).parent / "results"
 REPORTS = Path(__file__).parent.parent / "docs" / "results"
+README = Path(__file__).parent.parent / "README.md"
 
 
 def write_result(name: str, content: dict[str, Any], command: str) -> Path:
@@ -51,3 +52,11 @@ def mean_and_spread(values: list[float], digits: int) -> str:
         return f"{mean:.{digits}f}"
     deviation = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
     return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def write_readme_block(name: str, text: str) -> None:
+    """Put the text between the markers `name` of the README."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    readme = README.read_text(encoding="utf-8")
+    before, rest = readme.split(begin)
+    README.write_text(before + begin + text + "\n" + end + rest.split(end)[1], encoding="utf-8")

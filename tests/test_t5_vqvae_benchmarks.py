@@ -74,8 +74,14 @@ def test_the_tables_are_rendered_from_the_records(benchmark, tmp_path, monkeypat
     (tmp_path / f"{name}.template.md").write_text(template, encoding="utf-8")
     monkeypatch.setattr(benchmark, "REPORTS", tmp_path)
     monkeypatch.setattr(benchmark, "_plot", lambda *_: None, raising=False)
+    import results
+
+    readme = results.README.read_text(encoding="utf-8")
+    monkeypatch.setattr(results, "README", tmp_path / "README.md")
+    results.README.write_text(readme, encoding="utf-8")
     benchmark.report()
     assert (tmp_path / f"{name}.md").read_text(encoding="utf-8") == committed
+    assert results.README.read_text(encoding="utf-8") == readme
 
 
 @pytest.mark.parametrize("benchmark", ["t5_vqvae_scores"], indirect=True)
