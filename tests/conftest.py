@@ -60,11 +60,9 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "num_topics": 4,
         "vocab_size": 23,
         "word_embedding_dim": 12,
-        "autoencoder_hidden_sizes": [14],
         "codebook_size": 16,
         "codebook_dim": 5,
         "codes_per_token": 3,
-        "inference_hidden_sizes": [9, 8],
         "word_decoder_hidden_sizes": [10, 11],
     },
 }

@@ -82,12 +82,13 @@ def texts(config: Any, batch_size: int) -> dict[str, torch.Tensor]:
 
 
 def documents(config: Any, batch_size: int) -> dict[str, torch.Tensor]:
-    """Word embeddings of documents of 5 to 7 words, and word counts, some of words without embeddings."""
+    """Word embeddings of documents of 5 to 7 words, their vectors, and counts, some of words without embeddings."""
     lengths = 7 - torch.arange(batch_size) % 3
     return {
         "word_embeddings": torch.randn(batch_size, 7, config.word_embedding_dim),
         "word_mask": torch.arange(7) < lengths[:, None],
         "word_counts": torch.randint(0, 3, (batch_size, config.vocab_size)).float(),
+        "document_vectors": torch.randn(batch_size, config.word_embedding_dim),
     }
 
 
@@ -149,11 +150,16 @@ FACTS = {
         reason="posteriors and logits are standardized over the batch",
         variants={
             "recommended": {"variant": "recommended"},
-            "published": {"variant": "published"},
+            "published": {"variant": "published", "autoencoder_hidden_sizes": [14, 13]},
             # as the submission, whose losses are sums over the batch, in all but that
-            "submission": {"variant": "submission", "loss_reduction": "mean"},
+            "submission": {
+                "variant": "submission",
+                "autoencoder_hidden_sizes": [14],
+                "inference_hidden_sizes": [9, 8],
+                "loss_reduction": "mean",
+            },
         },
-        float32=("inference", "prior", "topic_codes", "word_decoder", "code_mixture")
+        float32=("features", "inference", "prior", "topic_codes", "word_decoder", "code_mixture")
         + ("word_mixture", "kl_warmup", "statistics", "autoencoder.embedding_"),
         weight=lambda inputs: int(inputs["word_mask"].sum()),
     ),

@@ -25,6 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "word_pooling": "single_piece",
         "embedding_scaling": "none",
         "autoencoder_hidden_sizes": [500, 500, 1000],
+        "autoencoder_init": "random",
         "codebook_dim": 100,
         "distance": "euclidean",
         "codebook_init": "normal",
@@ -32,13 +33,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "revival_threshold": 0.0,
         "expansion_weights": "ones",
         "expansion_reduction": "sum",
+        "inference_hidden_sizes": [100, 100],
         "inference_input": "counts",
+        "inference_scaling": "none",
+        "document_vector": False,
         "latent_dropout": 0.0,
         "inference_dropout": 0.0,
         "topic_dropout": 0.0,
         "prior_mean_init": None,
+        "topic_init": "random",
+        "topic_combination": "product",
         "word_decoder": "mlp",
-        "topic_standardization": True,
+        "topic_standardization": "standard",
         "background": "none",
         "code_loss_weight": 0.0,
         "kl_warmup": 0.0,
@@ -50,6 +56,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "word_pooling": "single_piece",
         "embedding_scaling": "none",
         "autoencoder_hidden_sizes": [500, 500, 1000],
+        "autoencoder_init": "random",
         "codebook_dim": 100,
         "distance": "euclidean",
         "codebook_init": "normal",
@@ -57,13 +64,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "revival_threshold": 0.0,
         "expansion_weights": "inverse_distance",
         "expansion_reduction": "sum",
+        "inference_hidden_sizes": [100, 100],
         "inference_input": "counts",
+        "inference_scaling": "none",
+        "document_vector": False,
         "latent_dropout": 0.2,
         "inference_dropout": 0.2,
         "topic_dropout": 0.2,
         "prior_mean_init": 0.0,
+        "topic_init": "random",
+        "topic_combination": "product",
         "word_decoder": "linear",
-        "topic_standardization": False,
+        "topic_standardization": "none",
         "background": "none",
         "code_loss_weight": 1.0,
         "kl_warmup": 0.0,
@@ -74,7 +86,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "recommended": {
         "word_pooling": "mean",
         "embedding_scaling": "standard",
-        "autoencoder_hidden_sizes": [512],
+        "autoencoder_hidden_sizes": [],
+        "autoencoder_init": "pca",
         "codebook_dim": 64,
         "distance": "cosine",
         "codebook_init": "kmeans",
@@ -82,21 +95,29 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "revival_threshold": 0.05,
         "expansion_weights": "softmax",
         "expansion_reduction": "mean",
-        "inference_input": "log1p",
+        "inference_hidden_sizes": [],
+        "inference_input": "log_idf",
+        "inference_scaling": "standard",
+        "document_vector": True,
         "latent_dropout": 0.0,
         "inference_dropout": 0.2,
         "topic_dropout": 0.0,
-        "prior_mean_init": 0.0,
-        "word_decoder": "mlp",
-        "topic_standardization": True,
+        "prior_mean_init": None,
+        "topic_init": "clusters",
+        "topic_combination": "mixture",
+        "word_decoder": "latents",
+        "topic_standardization": "center",
         "background": "log_frequency",
-        "code_loss_weight": 0.2,
+        "code_loss_weight": 1.0,
         "kl_warmup": 0.2,
         "loss_reduction": "mean",
-        "topic_separation_weight": 1.0,
-        "topic_word_ranking": "frex",
+        "topic_separation_weight": 0.0,
+        "topic_word_ranking": "exclusive",
     },
 }
+
+
+RANKINGS = ("score", "probability", "relevance", "frex", "ctfidf", "exclusive")
 
 
 @strict
@@ -122,6 +143,8 @@ class TopicVQConfig(PreTrainedConfig):
         embedding_scaling: lever, `"standard"` for embeddings of mean 0 and variance 1 in each dimension, or
             `"none"`.
         autoencoder_hidden_sizes: lever, hidden widths of the word encoder; the decoder mirrors it.
+        autoencoder_init: lever, `"random"`, or `"pca"` for one layer that `initialize_autoencoder` sets to principal
+            directions, eq. (26).
         codebook_dim: lever, width of a code.
         distance: lever, `"cosine"` or `"euclidean"`: whether code vectors are normalized, eq. (2).
         codebook_init: lever, `"kmeans"` on latents (by `initialize_codebook`), `"normal"` for N(0, 0.02) or
@@ -133,19 +156,28 @@ class TopicVQConfig(PreTrainedConfig):
         expansion_weights: lever, `"ones"`, `"inverse_distance"` or `"softmax"`, eq. (3).
         expansion_temperature: of the softmax.
         expansion_reduction: lever, `"sum"` of the weighted codes, eq. (4), or `"mean"`: weights sum to 1.
-        inference_hidden_sizes: hidden widths of the inference network, eq. (8).
-        inference_input: lever, what it reads of a bag: `"counts"`, `"log1p"` of them, or `"shares"`.
-        document_vector: whether it also reads the mean embedding of the document.
+        inference_hidden_sizes: lever, hidden widths of the inference network, eq. (8); none for a linear one.
+        inference_input: lever, what it reads of a bag: `"counts"`, `"log1p"` of them, `"shares"`, or `"log_idf"`,
+            eq. (27).
+        inference_scaling: lever, `"standard"` for inputs of mean 0 and variance 1, set by `initialize_topics`, or
+            `"none"`.
+        document_vector: lever, whether it also reads a vector of the document, the encoder's mean state.
         latent_dropout: lever, of the latents, in training.
-        inference_dropout: lever, of the inference network's hidden layer, in training.
+        inference_dropout: lever, of what the last layers of the inference network read, in training.
         topic_dropout: lever, of the topic proportions in eq. (12), in training.
         prior_concentration: of the Dirichlet distribution whose softmax form the prior starts as, one number
             or one for each topic; eq. (10) is 1.
         prior_mean_init: lever, added to the mean of the prior at its start; `None` is 1 / K.
         prior_learned: whether the prior is learned.
-        word_decoder: lever, g of eq. (14), `"mlp"` or `"linear"`.
+        topic_init: lever, what topics start as: `"random"`, or `"clusters"` of documents, eq. (30), by
+            `initialize_topics`.
+        topic_combination: lever, how the topics of a document combine: `"product"`, eq. (12) and (15), or
+            `"mixture"` of their distributions, eq. (28).
+        word_decoder: lever, g of eq. (14), `"mlp"`, `"linear"`, or `"latents"`, a linear one that starts as the
+            latents of words, eq. (29).
         word_decoder_hidden_sizes: hidden widths of the MLP.
-        topic_standardization: lever, whether word scores are standardized over topics, eq. (14).
+        topic_standardization: lever, what is done with word scores over topics: `"standard"`, eq. (14), `"center"`
+            or `"none"`.
         background: lever, `"log_frequency"` adds a bias that starts as the log-frequency to the logits of words
             and codes, eq. (18), `"none"` has no bias.
         word_loss_weight: weight of eq. (15).
@@ -154,9 +186,10 @@ class TopicVQConfig(PreTrainedConfig):
         kl_warmup: lever, share of the topic stage over which that weight rises from 0, eq. (19).
         loss_reduction: lever, over documents, `"mean"` or `"sum"`.
         topic_separation_weight: lever, weight of eq. (20), which keeps topics apart.
-        topic_word_ranking: lever, how `topic_words` ranks: `"score"`, `"probability"`, `"relevance"`, `"frex"`
-            or `"ctfidf"`, eq. (21)-(24).
+        topic_word_ranking: lever, how `topic_words` ranks: `"score"`, `"probability"`, `"relevance"`, `"frex"`,
+            `"ctfidf"` or `"exclusive"`, eq. (21)-(24), (31).
         topic_word_ranking_weight: the weight in `"relevance"` and `"frex"`.
+        topic_word_exclusivity: the exponent in `"exclusive"`.
         seed_words: for each guided topic, from the first on, the ids of words that it shall have, eq. (25).
         seed_loss_weight: weight of eq. (25).
         topic_labels: names of topics.
@@ -190,6 +223,7 @@ class TopicVQConfig(PreTrainedConfig):
     word_pooling: str | None = None
     embedding_scaling: str | None = None
     autoencoder_hidden_sizes: list[int] | None = None
+    autoencoder_init: str | None = None
     codebook_dim: int | None = None
     distance: str | None = None
     codebook_init: str | None = None
@@ -200,18 +234,21 @@ class TopicVQConfig(PreTrainedConfig):
     expansion_weights: str | None = None
     expansion_temperature: float | int = 0.1
     expansion_reduction: str | None = None
-    inference_hidden_sizes: list[int] | tuple[int, ...] = (100, 100)
+    inference_hidden_sizes: list[int] | None = None
     inference_input: str | None = None
-    document_vector: bool = False
+    inference_scaling: str | None = None
+    document_vector: bool | None = None
     latent_dropout: float | int | None = None
     inference_dropout: float | int | None = None
     topic_dropout: float | int | None = None
     prior_concentration: float | int | list[float | int] = 1.0
     prior_mean_init: float | int | None = None
     prior_learned: bool = True
+    topic_init: str | None = None
+    topic_combination: str | None = None
     word_decoder: str | None = None
     word_decoder_hidden_sizes: list[int] | tuple[int, ...] = (100, 100)
-    topic_standardization: bool | None = None
+    topic_standardization: str | None = None
     background: str | None = None
     word_loss_weight: float | int = 1.0
     code_loss_weight: float | int | None = None
@@ -221,6 +258,7 @@ class TopicVQConfig(PreTrainedConfig):
     topic_separation_weight: float | int | None = None
     topic_word_ranking: str | None = None
     topic_word_ranking_weight: float | int = 0.5
+    topic_word_exclusivity: float | int = 2.0
     seed_words: list[list[int]] | None = None
     seed_loss_weight: float | int = 1.0
     topic_labels: list[str] | None = None
@@ -236,7 +274,6 @@ class TopicVQConfig(PreTrainedConfig):
                 setattr(self, name, copy.copy(value))
         if self.prior_mean_init is None:
             self.prior_mean_init = 1 / max(1, self.num_topics)
-        self.inference_hidden_sizes = list(self.inference_hidden_sizes)
         self.word_decoder_hidden_sizes = list(self.word_decoder_hidden_sizes)
         super().__post_init__(**kwargs)
 
@@ -247,7 +284,7 @@ class TopicVQConfig(PreTrainedConfig):
         )
         at_least_zero = (
             "commitment_loss_weight revival_threshold word_loss_weight code_loss_weight "
-            "kl_loss_weight topic_separation_weight seed_loss_weight"
+            "kl_loss_weight topic_separation_weight seed_loss_weight topic_word_exclusivity"
         )
         shares = "kl_warmup topic_word_ranking_weight"
         dropouts = "latent_dropout inference_dropout topic_dropout"
@@ -273,16 +310,21 @@ class TopicVQConfig(PreTrainedConfig):
         choices = {
             "word_pooling": ("mean", "single_piece"),
             "embedding_scaling": ("standard", "none"),
+            "autoencoder_init": ("random", "pca"),
             "distance": ("cosine", "euclidean"),
             "codebook_init": ("kmeans", "normal", "uniform"),
             "codebook_update": ("ema", "gradient"),
             "expansion_weights": ("ones", "inverse_distance", "softmax"),
             "expansion_reduction": ("sum", "mean"),
-            "inference_input": ("counts", "log1p", "shares"),
-            "word_decoder": ("mlp", "linear"),
+            "inference_input": ("counts", "log1p", "shares", "log_idf"),
+            "inference_scaling": ("standard", "none"),
+            "topic_init": ("clusters", "random"),
+            "topic_combination": ("product", "mixture"),
+            "word_decoder": ("mlp", "linear", "latents"),
+            "topic_standardization": ("standard", "center", "none"),
             "background": ("log_frequency", "none"),
             "loss_reduction": ("mean", "sum"),
-            "topic_word_ranking": ("score", "probability", "relevance", "frex", "ctfidf"),
+            "topic_word_ranking": RANKINGS,
             "objective": ("codebook", "topics", "joint"),
         }
         for name, known in choices.items():
@@ -298,8 +340,11 @@ class TopicVQConfig(PreTrainedConfig):
         ):
             if any(size < 1 for size in getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected widths of at least 1")
-        if not self.inference_hidden_sizes:
-            raise ValueError("inference_hidden_sizes is empty, expected at least one width")
+        if self.autoencoder_init == "pca" and self.autoencoder_hidden_sizes:
+            raise ValueError(
+                f"autoencoder_hidden_sizes is {self.autoencoder_hidden_sizes}, expected none with "
+                'autoencoder_init="pca"'
+            )
 
     def validate_topics(self) -> None:
         """Refuse facts about topics that do not fit their number."""
@@ -314,7 +359,8 @@ class TopicVQConfig(PreTrainedConfig):
             raise ValueError(f"prior_concentration is {concentration}, expected positive numbers")
         topic_map = self.topic_map
         if topic_map is not None and (
-            len(topic_map) != self.num_topics or set(topic_map) != set(range(max(topic_map) + 1))
+            len(topic_map) != self.num_topics
+            or set(topic_map) != set(range(max(topic_map, default=0) + 1))
         ):
             raise ValueError(
                 f"topic_map is {topic_map}, expected for each of {self.num_topics} topics a merged topic, "

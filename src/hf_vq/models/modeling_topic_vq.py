@@ -29,21 +29,24 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_topic_vq import TopicVQConfig
+from .configuration_topic_vq import RANKINGS, TopicVQConfig
 from .topic_inference import (
+    BagFeatures,
     TopicInference,
     TopicMixture,
     TopicPrior,
+    TopicProduct,
     sample_proportions,
     topic_similarity,
 )
-from .topic_ranking import rank_by_ctfidf, rank_by_frex, rank_by_relevance
+from .topic_ranking import rank_by_ctfidf, rank_by_exclusivity, rank_by_frex, rank_by_relevance
 from .topic_vq_layers import (
     CorpusStatistics,
     LossWarmup,
     TopicVQPreTrainedModel,
     TopicWordDecoder,
 )
+from .vector_quantization import kmeans, nearest_codes
 from .word_autoencoder import ExpansionQuantizer, WordAutoencoder
 
 
@@ -142,7 +145,7 @@ class TopicVQModel(TopicVQPreTrainedModel):
     >>> encoded.codes.shape
     torch.Size([2, 7, 5])
     >>> bags = model.bag(encoded.codes, encoded.code_weights)
-    >>> model.infer_topics(bags).shape
+    >>> model.infer_topics(bags, document_vectors=torch.randn(2, 8)).shape
     torch.Size([2, 4])
 
     ```
@@ -152,9 +155,17 @@ class TopicVQModel(TopicVQPreTrainedModel):
         config.validate()  # keywords of `from_pretrained` are set on a configuration that is already there
         super().__init__(config)
         self.autoencoder = WordAutoencoder(config)
-        bag_width = config.codebook_size + config.document_vector * config.word_embedding_dim
+        self.features = BagFeatures(
+            config.codebook_size,
+            config.word_embedding_dim if config.document_vector else 0,
+            config.inference_input,
+            config.inference_scaling == "standard",
+        )
         self.inference = TopicInference(
-            bag_width, config.inference_hidden_sizes, config.num_topics, config.inference_dropout
+            self.features.width,
+            config.inference_hidden_sizes,
+            config.num_topics,
+            config.inference_dropout,
         )
         self.prior = TopicPrior(
             config.num_topics,
@@ -165,8 +176,9 @@ class TopicVQModel(TopicVQPreTrainedModel):
         self.topic_codes = nn.Parameter(torch.empty(config.num_topics, config.codebook_size))
         self.word_decoder = TopicWordDecoder(config)
         background = config.background == "log_frequency"
-        self.code_mixture = TopicMixture(config.codebook_size, background)
-        self.word_mixture = TopicMixture(config.vocab_size, background)
+        combination = TopicProduct if config.topic_combination == "product" else TopicMixture
+        self.code_mixture = combination(config.codebook_size, background)
+        self.word_mixture = combination(config.vocab_size, background)
         self.kl_warmup = LossWarmup()
         self.statistics = CorpusStatistics(config)
         self.quantizer_bypassed = False
@@ -309,11 +321,12 @@ class TopicVQModel(TopicVQPreTrainedModel):
 
         Args:
             top_n: how many.
-            ranking: `"score"`, `"probability"`, `"relevance"`, `"frex"` or `"ctfidf"`; the configuration's by
-                default.
+            ranking: one of `topic_word_ranking`; the configuration's by default.
         """
         ranking = self.config.topic_word_ranking if ranking is None else ranking
         weight = self.config.topic_word_ranking_weight
+        if ranking not in RANKINGS:
+            raise ValueError(f"ranking is {ranking!r}, expected one of {RANKINGS}")
         if not 1 <= top_n <= self.config.vocab_size:
             raise ValueError(f"top_n is {top_n}, expected 1 to {self.config.vocab_size}, the words")
         if ranking == "score":
@@ -330,9 +343,8 @@ class TopicVQModel(TopicVQPreTrainedModel):
         elif ranking == "ctfidf":
             values = rank_by_ctfidf(self._need("topic_word_counts", "set_topic_statistics"))
         else:
-            raise ValueError(
-                f"ranking is {ranking!r}, expected score, probability, relevance, frex or ctfidf"
-            )
+            counts = self._need("topic_word_counts", "set_topic_statistics")
+            values = rank_by_exclusivity(counts, self.config.topic_word_exclusivity)
         weights, words = values.sort(dim=-1, descending=True, stable=True)
         return words[:, :top_n], weights[:, :top_n]
 
@@ -356,8 +368,8 @@ class TopicVQModel(TopicVQPreTrainedModel):
             word_mask: `(B, N)`, which positions are words; `None` for all.
             code_counts: `(B, codebook_size)`, the bags of eq. (7), in place of the words' own.
             word_counts: `(B, V)`, dense or sparse, how often each word of the vocabulary occurs; for the loss.
-            document_vectors: `(B, H)`, with `document_vector` in the configuration; the mean of the word
-                embeddings if these are given.
+            document_vectors: `(B, H)`, the encoder's vectors of whole documents, if the configuration has
+                `document_vector`.
             objective: `"codebook"`, `"topics"` or `"joint"`; the configuration's by default.
             return_loss: whether to compute `loss` (it has no labels, and `Trainer` looks for this argument).
             output_word_log_probs: whether to return those of eq. (15).
@@ -376,8 +388,6 @@ class TopicVQModel(TopicVQPreTrainedModel):
                 raise ValueError("topics need code_counts, or word_embeddings to make them from")
             if code_counts is None:
                 code_counts = self.bag(output["codes"], output["code_weights"])
-            if self.config.document_vector and document_vectors is None:
-                document_vectors = _document_means(word_embeddings, word_mask)
             output |= self._forward_topics(
                 code_counts, word_counts, document_vectors, return_loss, output_word_log_probs
             )
@@ -455,20 +465,9 @@ class TopicVQModel(TopicVQPreTrainedModel):
         """Eq. (8), and the prior for a document without words."""
         self._check_code_counts(code_counts)
         counts = code_counts.float()
-        totals = counts.sum(dim=1, keepdim=True)
-        if self.config.inference_input == "log1p":
-            inputs = torch.log1p(counts)
-        elif self.config.inference_input == "shares":
-            inputs = counts / totals.clamp_min(1e-12)
-        else:
-            inputs = counts
-        if self.config.document_vector:
-            if document_vectors is None:
-                raise ValueError("document_vector is True: topics need document_vectors as well")
-            vectors = F.normalize(self.autoencoder.scale(document_vectors).float(), dim=-1)
-            inputs = torch.cat([inputs, vectors * vectors.shape[1] ** 0.5], dim=1)
+        inputs = self.features(counts, document_vectors)
         mean, log_variance = self.inference(inputs)
-        empty = totals == 0
+        empty = counts.sum(dim=1, keepdim=True) == 0
         mean = torch.where(empty, self.prior.mean, mean)
         return mean, torch.where(empty, self.prior.log_variance, log_variance)
 
@@ -533,6 +532,56 @@ class TopicVQModel(TopicVQPreTrainedModel):
         if not latents:
             raise ValueError("initialize_codebook got no batch of words")
         self.quantizer.initialize_codebook(torch.cat(latents), method=method, generator=generator)
+
+    @torch.no_grad()
+    def initialize_autoencoder(self, words: torch.Tensor) -> None:
+        """With `autoencoder_init="pca"` set encoder and decoder from word embeddings `(W, H)`, eq. (26)."""
+        if self.config.autoencoder_init == "pca":
+            self.autoencoder.set_principal_directions(words)
+
+    @torch.no_grad()
+    def initialize_topics(
+        self,
+        code_counts: torch.Tensor,
+        word_counts: torch.Tensor,
+        document_vectors: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Give the topic stage its start from training documents, as far as the configuration asks for one.
+
+        Args:
+            code_counts: `(S, codebook_size)`, bags of documents.
+            word_counts: `(S, V)`, dense or sparse.
+            document_vectors: `(S, H)`, if the configuration has `document_vector`.
+            generator: source of randomness, on the CPU.
+        """
+        self._check_code_counts(code_counts)
+        self._check_word_counts(word_counts, len(code_counts))
+        config, counts = self.config, code_counts.float()
+        self.features.fit(counts, document_vectors)
+        if config.word_decoder == "latents":
+            # eq. (29): the mean place among the codes of the documents that a word occurs in
+            shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1e-12)
+            places = (shares - shares.mean(dim=0)) @ F.normalize(self.quantizer.codebook, dim=-1)
+            (layer,) = self.word_decoder.network.layers
+            layer.weight.copy_(F.normalize(word_counts.float().T @ places, dim=-1))
+        if config.topic_init == "clusters":
+            features = self.features(counts, document_vectors)
+            points = features[:, len(counts[0]) :] if config.document_vector else features
+            self._set_topics_from_clusters(counts, F.normalize(points, dim=-1), generator)
+
+    def _set_topics_from_clusters(
+        self, counts: torch.Tensor, points: torch.Tensor, generator: torch.Generator | None
+    ) -> None:
+        """Eq. (30): a topic starts as what is special in the codes of a cluster of documents."""
+        centers, _ = kmeans(points, self.config.num_topics, generator=generator)
+        frequencies = counts.sum(dim=0) + 1e-3
+        frequencies = frequencies / frequencies.sum()
+        bags = torch.zeros_like(self.topic_codes)
+        bags.index_add_(0, nearest_codes(points, centers), counts)
+        bags += 50 * frequencies
+        shares = bags / bags.sum(dim=1, keepdim=True)
+        self.topic_codes.copy_(torch.log(shares / frequencies))
 
     @torch.no_grad()
     def set_embedding_scaling(self, mean: torch.Tensor, std: torch.Tensor) -> None:
@@ -649,17 +698,6 @@ def _positions(
     positions = rows.new_full((*like.shape[:2], rows.shape[1]), fill)
     positions[mask] = rows
     return positions
-
-
-def _document_means(
-    word_embeddings: torch.Tensor | None, word_mask: torch.Tensor | None
-) -> torch.Tensor | None:
-    if word_embeddings is None:
-        return None
-    if word_mask is None:
-        return word_embeddings.mean(dim=1)
-    weights = word_mask[..., None].to(word_embeddings)
-    return (word_embeddings * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1)
 
 
 __all__ = [

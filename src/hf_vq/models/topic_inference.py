@@ -69,6 +69,72 @@ class TopicPrior(nn.Module):
         return 0.5 * (ratios - 1 + self.log_variance - log_variance).sum(dim=-1)
 
 
+class BagFeatures(nn.Module):
+    """Bags of codes, and vectors of documents if there are any, as the inference network reads them.
+
+    Args:
+        codebook_size: C.
+        document_dim: H, 0 without document vectors.
+        kind: what is made of a bag: `"counts"`, `"log1p"`, `"shares"` or `"log_idf"`, eq. (27).
+        scaled: whether both parts are standardized, each with means by dimension and one deviation.
+    """
+
+    def __init__(self, codebook_size: int, document_dim: int, kind: str, scaled: bool):
+        """See the class."""
+        super().__init__()
+        self.kind, self.scaled = kind, scaled
+        self.width = codebook_size + document_dim
+        self.inverse_frequency = nn.Buffer(torch.ones(codebook_size))
+        self.bag_mean = nn.Buffer(torch.zeros(codebook_size))
+        self.bag_std = nn.Buffer(torch.ones(()))
+        self.document_mean = nn.Buffer(torch.zeros(document_dim)) if document_dim else None
+        self.document_std = nn.Buffer(torch.ones(())) if document_dim else None
+
+    def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Each buffer and what it starts as: nothing is weighted or scaled."""
+        for name, buffer in self.named_buffers():
+            yield buffer, torch.full_like(buffer, 0 if name.endswith("mean") else 1)
+
+    @torch.no_grad()
+    def fit(self, code_counts: torch.Tensor, document_vectors: torch.Tensor | None = None) -> None:
+        """Set weights and scales from training documents, eq. (27)."""
+        if self.kind == "log_idf":
+            # A word has all codes of its neighborhood a little: a twentieth of a word is not yet an occurrence.
+            shares = (code_counts > 0.05).float().mean(dim=0)
+            self.inverse_frequency.copy_(-shares.clamp_min(1e-3).log())
+        if self.scaled:
+            for values, mean, std in (
+                (self._bags(code_counts), self.bag_mean, self.bag_std),
+                (document_vectors, self.document_mean, self.document_std),
+            ):
+                if mean is not None:
+                    values = values if mean is self.bag_mean else F.normalize(values, dim=-1)
+                    mean.copy_(values.mean(dim=0))
+                    std.copy_((values - mean).square().mean().sqrt().clamp_min(1e-6))
+
+    def forward(
+        self, code_counts: torch.Tensor, document_vectors: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Bags `(B, C)` and vectors `(B, H)` to features `(B, C + H)`."""
+        bags = (self._bags(code_counts) - self.bag_mean) / self.bag_std
+        if self.document_mean is None:
+            return bags
+        if document_vectors is None:
+            raise ValueError("document_vector is True: topics need document_vectors as well")
+        vectors = F.normalize(document_vectors.float(), dim=-1)
+        return torch.cat([bags, (vectors - self.document_mean) / self.document_std], dim=-1)
+
+    def _bags(self, code_counts: torch.Tensor) -> torch.Tensor:
+        if self.kind == "counts":
+            return code_counts
+        if self.kind == "shares":
+            return code_counts / code_counts.sum(dim=-1, keepdim=True).clamp_min(1e-12)
+        logs = torch.log1p(code_counts)
+        if self.kind == "log1p":
+            return logs
+        return F.normalize(logs * self.inverse_frequency, dim=-1)
+
+
 class TopicInference(nn.Module):
     """Bags `(B, input_dim)` to mean and log-variance `(B, K)` of the posterior, eq. (8).
 
@@ -113,13 +179,13 @@ def sample_proportions(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.
     return torch.softmax(mean + torch.exp(0.5 * log_variance) * noise, dim=-1)
 
 
-class TopicMixture(nn.Module):
+class TopicProduct(nn.Module):
     """Topic proportions to probabilities of codes, eq. (12), or words, eq. (15), with the background of eq. (18).
 
-    The logits of a document are its mixture of the topics' scores, standardized over the documents of the
-    batch: hence micro-batches are not parts of a large batch. Standardizing a mixture is scaling the scores
-    and centering the proportions, and neither its moments nor the likelihood of a bag needs the
-    documents-by-words matrix more than once, inside the softmax.
+    A product of the topics' distributions, each to the power of its proportion: the logits of a document are
+    the mixture of the topics' scores, standardized over the documents of the batch. Hence micro-batches are
+    not parts of a large batch. Standardizing is scaling the scores and centering the proportions, and neither
+    the moments nor the likelihood of a bag needs the documents-by-words matrix more than once, in the softmax.
 
     Args:
         num_outcomes: codes or words, M.
@@ -187,6 +253,61 @@ class TopicMixture(nn.Module):
             moments = counts @ rows.float().T
         matched = (moments[:, :-2] * weights).sum(dim=-1) + moments[:, -2]
         return matched - moments[:, -1] * denominator
+
+
+class TopicMixture(nn.Module):
+    """Topic proportions to probabilities of codes or words: the mixture of the topics' distributions, eq. (28).
+
+    Args:
+        num_outcomes: codes or words, M.
+        background: whether there is a bias, which starts as the log-frequency of the outcomes.
+    """
+
+    def __init__(self, num_outcomes: int, background: bool = False):
+        """See the class."""
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(num_outcomes)) if background else None
+
+    def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Each tensor and what it starts as."""
+        if self.bias is not None:
+            yield self.bias, torch.zeros_like(self.bias)
+
+    def topics(self, scores: torch.Tensor) -> torch.Tensor:
+        """Scores `(K, M)` to the topics' distributions, eq. (21)."""
+        return torch.softmax(scores if self.bias is None else scores + self.bias, dim=-1)
+
+    def log_probabilities(self, proportions: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """`(B, M)`, eq. (28)."""
+        return (proportions @ self.topics(scores)).clamp_min(1e-30).log()
+
+    def log_likelihood(
+        self, proportions: torch.Tensor, scores: torch.Tensor, counts: torch.Tensor
+    ) -> torch.Tensor:
+        """Log-probability of bags `(B, M)`, dense or sparse, `(B,)`.
+
+        With sparse bags only the probabilities of words that occur are ever computed.
+        """
+        if counts.layout == torch.strided:
+            return (counts * self.log_probabilities(proportions, scores)).sum(dim=-1)
+        documents, outcomes, values = entries(counts)
+        topics = self.topics(scores).T.contiguous()
+        probabilities = (
+            proportions.index_select(0, documents) * topics.index_select(0, outcomes)
+        ).sum(dim=-1)
+        logs = values * probabilities.clamp_min(1e-30).log()
+        return logs.new_zeros(len(counts)).index_add(0, documents, logs)
+
+
+def entries(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows, columns and values of a sparse matrix."""
+    if counts.layout == torch.sparse_csr:
+        lengths = counts.crow_indices().diff()
+        rows = torch.arange(len(lengths), device=counts.device).repeat_interleave(lengths)
+        return rows, counts.col_indices(), counts.values()
+    counts = counts.coalesce()
+    rows, columns = counts.indices()
+    return rows, columns, counts.values()
 
 
 def log_sum_exp(logits: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,7 @@ from .word_autoencoder import FeedForward
 
 
 class TopicWordDecoder(nn.Module):
-    """Topic embeddings `(K, D)` to scores of words `(K, V)`, eq. (14).
+    """Topic embeddings `(K, D)` to scores of words `(K, V)`, eq. (14) or (29).
 
     Standardized over the topics, which are always all there: so there are no running moments.
     """
@@ -39,16 +39,26 @@ class TopicWordDecoder(nn.Module):
         self.standardization = config.topic_standardization
         hidden = config.word_decoder_hidden_sizes if config.word_decoder == "mlp" else []
         widths = [config.codebook_dim, *hidden, config.vocab_size]
-        # Standardization would take a bias of the last layer away again, and "linear" has none.
-        bias = config.word_decoder == "mlp" and not config.topic_standardization
+        # What is done over topics would take a bias of the last layer away again; "linear" has none.
+        bias = config.word_decoder == "mlp" and config.topic_standardization == "none"
         self.network = FeedForward(widths, "tanh", last_bias=bias)
+        self.scale = nn.Parameter(torch.ones(())) if config.word_decoder == "latents" else None
+
+    def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """What it has beside its layers, and what that starts as: cosines times 10."""
+        if self.scale is not None:
+            yield self.scale, torch.full_like(self.scale, 10.0)
 
     def forward(self, topic_embeddings: torch.Tensor) -> torch.Tensor:
         """See the class."""
         scores = self.network(topic_embeddings).float()
-        if not self.standardization:
+        if self.scale is not None:
+            scores = self.scale * scores
+        if self.standardization == "none":
             return scores
         centered = scores - scores.mean(dim=0)
+        if self.standardization == "center":
+            return centered
         return centered * torch.rsqrt(centered.square().mean(dim=0) + 1e-5)
 
 
@@ -122,6 +132,7 @@ class TopicVQPreTrainedModel(PreTrainedModel):
         "quantizer",
         "embedding_mean",
         "embedding_std",
+        "features",
         "inference",
         "prior",
         "topic_codes",
@@ -142,6 +153,7 @@ class TopicVQPreTrainedModel(PreTrainedModel):
         | biases | 0; the background's are to be set by `set_background` |
         | topic_codes | Xavier, uniform |
         | prior | as `TopicPrior` computes it |
+        | scale of word scores | 10 |
         | codebook | N(0, 1), N(0, 0.02) or U(-1, 1), the first to be replaced by `initialize_codebook` |
         | running moments, statistics, counts | 0, variances and standard deviations 1 |
         """

@@ -200,6 +200,24 @@ class WordAutoencoder(nn.Module):
             return scaled
         return (scaled.float() * self.embedding_std + self.embedding_mean).to(scaled.dtype)
 
+    @torch.no_grad()
+    def set_principal_directions(self, rows: torch.Tensor) -> None:
+        """Make one layer each of encoder and decoder those of a principal component analysis, eq. (26)."""
+        scaled = self.scale(rows).float()
+        mean = scaled.mean(dim=0)
+        centered = scaled - mean
+        covariance = centered.T @ centered / len(centered)
+        (encoder,), (decoder,) = self.encoder.layers, self.decoder.layers
+        # Eigenvalues ascend. With more dimensions than embeddings have, the rest stays at zero.
+        directions = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, : len(encoder.weight)]
+        projections = centered @ directions
+        encoder.weight.zero_()
+        encoder.weight[: directions.shape[1]] = directions.T
+        encoder.bias.copy_(-encoder.weight.float() @ mean)
+        # The decoder reads directions without lengths: the mean length is the best guess.
+        decoder.weight.copy_(projections.norm(dim=1).mean() * encoder.weight.T)
+        decoder.bias.copy_(mean)
+
     def forward(
         self, rows: torch.Tensor, bypass_quantizer: bool = False
     ) -> dict[str, torch.Tensor]:
