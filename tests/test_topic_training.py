@@ -171,7 +171,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
 
     again = TopicTrainingConfig(str(folder), resume_from_checkpoint="latest", **options)
     resumed = make_model()
-    results = train_topic_vq(resumed, embeddings, again, save_with=[corpus_parts[0]])
+    results = train_topic_vq(
+        resumed, embeddings, again, save_with=[corpus_parts[0].save_pretrained]
+    )
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     # The log has no line twice.

@@ -46,6 +46,7 @@ from hf_vq.training_data import Collate
 
 from .corpus import TopicCorpus
 from .training_run import (
+    Save,
     TopicTrainingConfig,
     check_output_dir,
     count_steps,
@@ -74,16 +75,16 @@ def train_topic_vq(
     config: TopicTrainingConfig,
     *,
     eval_embeddings: Any = None,
-    save_with: Sequence[Any] = (),
+    save_with: Sequence[Save] = (),
 ) -> dict[str, Any]:
     """Train a model on the word embeddings of a corpus.
 
     Args:
         model: A new `TopicVQModel`, whose width is that of the embeddings and whose vocabulary is theirs.
-        embeddings: `WordEmbeddings` of the training documents.
+        embeddings: `WordEmbeddings` or `StreamedWordEmbeddings` of the training documents.
         config: The options.
         eval_embeddings: Those of held-out documents; the model with the best bound on them is kept, not the last.
-        save_with: Processor and other parts with `save_pretrained`, which are saved beside the model.
+        save_with: What writes the rest into the model's folder, such as `processor.save_pretrained`.
 
     Returns:
         The results of the stages under `"codebook"` and `"topics"`, and `"final_model"`, the folder of the model, if

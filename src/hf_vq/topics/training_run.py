@@ -16,10 +16,11 @@
 `output_dir` holds `run.json`, what the run is about, and a folder for each stage, which is complete or continued.
 """
 
+import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ from hf_vq.training import TrainingConfig
 from hf_vq.training_config import option
 from hf_vq.training_state import publish, unfinished
 
+Save = Callable[[Path], Any]
 # Options that say where a run goes and how it is watched, not what it computes.
 NEUTRAL_OPTIONS = {"output_dir", "resume_from_checkpoint", "checkpointing_steps", "progress_bar"}
 
@@ -131,20 +133,24 @@ def stage_config(
 
 @contextmanager
 def stage_folder(config: TopicTrainingConfig, name: str) -> Iterator[Path]:
-    """Where a stage keeps its files; a temporary folder if nothing is to stay.
-
-    transformers' bars for reading and writing weights stay hidden: a stage has a bar of its own.
-    """
+    """Where a stage keeps its files; a temporary folder if nothing is to stay."""
     if config.output_dir is None and PartialState().num_processes > 1:
         raise ValueError("several processes share their stages through output_dir: set it")
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
+    with hidden_bars():
         if config.output_dir is not None:
             yield Path(config.output_dir) / name
         else:
             with tempfile.TemporaryDirectory() as folder:
                 yield Path(folder) / name
+
+
+@contextmanager
+def hidden_bars() -> Iterator[None]:
+    """Hide transformers' bars for reading and writing weights: a stage has a bar of its own."""
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
@@ -178,7 +184,8 @@ def check_output_dir(model: Any, embeddings: Any, config: TopicTrainingConfig) -
             k: v for k, v in model.config.to_diff_dict().items() if k != "transformers_version"
         },
         "training": {k: v for k, v in vars(config).items() if k not in NEUTRAL_OPTIONS},
-        "documents": len(embeddings),
+        "encoder": embeddings.fingerprint,
+        "vocabulary": _hash(embeddings.processor.vocabulary),
     }
     settings = json.loads(json.dumps(settings))
     path = Path(config.output_dir or "") / "run.json"
@@ -198,6 +205,10 @@ def check_output_dir(model: Any, embeddings: Any, config: TopicTrainingConfig) -
     state.wait_for_everyone()
 
 
+def _hash(words: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()
+
+
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
     texts = []
     for name in sorted(old.keys() | new.keys()):
@@ -210,15 +221,16 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
 
 
 def export(
-    model: Any, config: TopicTrainingConfig, parts: Sequence[Any], results: dict[str, Any]
+    model: Any, config: TopicTrainingConfig, save_with: Sequence[Save], results: dict[str, Any]
 ) -> Path:
     """Write the finished model, what belongs to it, and the results of all stages."""
     folder = Path(config.output_dir or "") / "final"
     state = PartialState()
     if state.is_main_process:
-        model.save_pretrained(unfinished(folder))
-        for part in parts:
-            part.save_pretrained(unfinished(folder))
+        with hidden_bars():
+            model.save_pretrained(unfinished(folder))
+        for save in save_with:
+            save(unfinished(folder))
         publish(folder)
         path = folder.with_name("all_results.json")
         path.write_text(json.dumps(results, indent=2), encoding="utf-8")

@@ -1,0 +1,260 @@
+# Copyright 2026 The hf_vq Authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The scripts of TopicVQ end to end on tiny corpora: figures, resuming, streams, and mistakes that are named."""
+
+import dataclasses
+import importlib.util
+import json
+import random
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from safetensors.torch import load_file
+
+from hf_vq import TopicVQConfig, TopicVQModel
+from hf_vq.evaluation import read_record
+from hf_vq.models.processing_topic_vq import TopicVQProcessor
+from hf_vq.topics.documents import Documents
+from hf_vq.topics.scoring import document_revision, split_documents
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+RECIPES = sorted((SCRIPTS / "configs").glob("topic-vq-*.yaml"))
+THEMES = {
+    "sky": ["sun", "moon", "star", "cloud", "comet"],
+    "animal": ["cat", "dog", "bird", "horse", "cow"],
+    "food": ["bread", "cheese", "soup", "cake", "rice"],
+}
+TINY = {
+    "encoder": "corpus",
+    "label_column": "theme",
+    "test_split": "test",
+    "num_topics": 3,
+    "codebook_size": 12,
+    "codes_per_token": 2,
+    "codebook_dim": 6,
+    "max_df": 1.0,
+    "codebook_batch_size": 200,
+    "codebook_epochs": 0.4,
+    "topic_epochs": 0.5,
+    "topic_batch_size": 20,
+    "checkpointing_steps": 1,
+    "cpu": True,
+    "progress_bar": False,
+}
+
+
+def load_script(name):
+    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up to resolve annotations.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+training = load_script("train_topic_vq")
+evaluation = load_script("evaluate_topics")
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path, monkeypatch):
+    """Keep the cache of data sets, the working directory and Accelerate's state to one test."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    yield
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._reset_state()
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """Write a folder with the columns text and theme: 40 documents to learn from, 9 to test on."""
+    folder, generator = tmp_path / "texts", random.Random(0)
+    folder.mkdir()
+    for split, number in (("train", 40), ("test", 9)):
+        rows = []
+        for _, (theme, words) in zip(range(number), list(THEMES.items()) * 20, strict=False):
+            rows.append({"text": " ".join(generator.choices(words, k=12)), "theme": theme})
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{split}.jsonl").write_text(lines)
+    return folder
+
+
+def words(options):
+    pairs = (
+        (name, value if isinstance(value, list) else [value]) for name, value in options.items()
+    )
+    return [word for name, values in pairs for word in (f"--{name}", *map(str, values))]
+
+
+def run(texts, output_dir, *more, **options):
+    return training.main(
+        [*words({"dataset": texts, "output_dir": output_dir, **TINY, **options}), *more]
+    )
+
+
+def test_training_writes_model_record_and_topics(texts, tmp_path, capsys):
+    results = run(texts, tmp_path / "run", eval_split="test[:6]", eval_epochs=0.5)
+    assert (results["codebook"]["step"], results["topics"]["step"]) == (1, 1)
+    assert results["topics"]["eval_bound"] == results["topics"]["best_metric"]
+    record = read_record(tmp_path / "run" / "final.json")
+    metrics = record["metrics"]
+    assert (record["checkpoint"], record["seeds"]) == ("run/final", [0])
+    assert (metrics["num_documents"], metrics["empty_documents"]) == (9, 0)
+    assert {"npmi", "c_v", "diversity_10", "kmeans_nmi", "probe_accuracy"} <= metrics.keys()
+    assert metrics["unigram_perplexity"] == pytest.approx(15, rel=0.1)
+    output = capsys.readouterr().out
+    assert f"{metrics['npmi']:.5g}" in output
+    assert "final.json" in output
+    topics = [line.split()[1:] for line in output.splitlines() if line.split()[0] in "012"]
+    assert [len(topic) for topic in topics] == [10, 10, 10]
+    assert set(sum(topics, [])) <= {word for theme in THEMES.values() for word in theme}
+
+    # The other script finds the same figures again, from what the folder holds.
+    again = evaluation.main(
+        words(
+            {
+                "checkpoint": tmp_path / "run" / "final",
+                "dataset": texts,
+                "label_column": "theme",
+                "probe": True,
+                "output": tmp_path / "again.json",
+                "cpu": True,
+                "progress_bar": False,
+            }
+        )
+    )
+    assert again["metrics"].pop("unigram_perplexity") == metrics.pop("unigram_perplexity")
+    assert again["metrics"] == pytest.approx(metrics, rel=1e-4)
+    assert again["data"]["revision"] == record["data"]["revision"]
+
+
+def test_resuming_equals_an_uninterrupted_run(texts, tmp_path, monkeypatch):
+    options = {"topic_epochs": 1.5, "test_split": "none"}
+    run(texts, tmp_path / "whole", **options)
+
+    def kill(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        # Between the second checkpoint of the topics and their third and last step.
+        update, steps = training.TopicVQModel.forward, []
+
+        def step(model, **batch):
+            if model.config.objective == "topics" and model.training:
+                steps.append(0)
+                if len(steps) == 3:
+                    kill()
+            return update(model, **batch)
+
+        patch.setattr(training.TopicVQModel, "forward", step)
+        with pytest.raises(KeyboardInterrupt):
+            run(texts, tmp_path / "parts", **options)
+    assert (tmp_path / "parts" / "topics" / "checkpoint-2").is_dir()
+    assert not (tmp_path / "parts" / "final").exists()
+    results = run(texts, tmp_path / "parts", "--resume_from_checkpoint", "latest", **options)
+    assert results["topics"]["step"] == 3
+    whole, parts = (
+        load_file(tmp_path / name / "final" / "model.safetensors") for name in ("whole", "parts")
+    )
+    assert whole.keys() == parts.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, parts[name]), name
+
+
+def test_a_stream_and_guided_topics(texts, tmp_path):
+    guided = json.dumps({"heaven": ["sun", "moon"]})
+    run(texts, tmp_path / "run", streaming=True, guided_topics=guided)
+    assert "kmeans_nmi" in read_record(tmp_path / "run" / "final.json")["metrics"]
+    assert {path.name for path in (tmp_path / "run" / "bags").iterdir()} == {"train"}
+    config = TopicVQConfig.from_pretrained(tmp_path / "run" / "final")
+    processor = TopicVQProcessor.from_pretrained(tmp_path / "run" / "final")
+    assert config.topic_labels == ["heaven", "topic 1", "topic 2"]
+    assert [processor.vocabulary[word] for word in config.seed_words[0]] == ["sun", "moon"]
+
+
+def test_options_of_words_and_variants(texts, tmp_path):
+    (tmp_path / "words.txt").write_text("cat\ndog\nsoup\n")
+    options = {"vocabulary": "words.txt", "variant": "published", "stop_words": ["sun"]}
+    run(texts, tmp_path / "run", test_split="none", **options)
+    assert not (tmp_path / "run" / "final.json").exists()
+    model = TopicVQModel.from_pretrained(tmp_path / "run" / "final")
+    assert model.config.variant == "published"
+    assert model.config.expansion_weights == "ones"
+    processor = TopicVQProcessor.from_pretrained(tmp_path / "run" / "final")
+    assert processor.vocabulary == ["cat", "dog", "soup"]
+    assert not processor.content_words("sun")
+
+
+def test_documents_are_cut_before_their_middle_word():
+    processor = TopicVQProcessor(stop_words=["the"]).fit_vocabulary(["sun moon star sky"])
+    firsts, seconds = split_documents(["the sun, the moon! star", "sun", "", "a"], processor)
+    assert (firsts, seconds) == (["the sun, the "], ["moon! star"])
+
+
+def test_the_revision_is_of_texts_and_labels():
+    revisions = [
+        document_revision(Documents(texts, labels))
+        for texts, labels in ((["a", "b"], None), (["a", "b"], ["x", "y"]), (["ab", ""], None))
+    ]
+    assert len(set(revisions)) == 3
+    assert document_revision(Documents(["a", "b"])) == revisions[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_topic": 3}, r"num_topic.*num_topics"),
+        ({"num_topics": 0}, "num_topics is 0"),
+        ({"text_column": "body"}, r"no column 'body'.*'text'"),
+        ({"test_split": "tset"}, "tset"),
+        ({"dataset": "absent.csv"}, r"absent\.csv"),
+        ({"min_df": 99}, "99"),
+        ({"guided_topics": '{"x": ["unheard"]}'}, "unheard"),
+        ({"output_dir": "none"}, "output_dir is not set"),
+        ({"variant": "best"}, "variant is 'best'"),
+    ],
+)
+def test_wrong_options_are_named(texts, tmp_path, options, message):
+    with pytest.raises(Exception, match=message):
+        run(texts, **{"output_dir": tmp_path / "run"} | options)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes(recipe):
+    """A recipe parses, states nothing but differences, and goes to a folder of its name."""
+    classes = (
+        training.TopicTrainingConfig,
+        training.DataConfig,
+        training.WordsConfig,
+        training.ModelConfig,
+    )
+    configs = training.parse_config(*classes, argv=["--config", str(recipe)])
+    assert configs[0].output_dir == f"runs/{recipe.stem}"
+    stated = {
+        name: value
+        for section in yaml.safe_load(recipe.read_text()).values()
+        for name, value in section.items()
+    }
+    for config in configs:
+        for field in dataclasses.fields(config):
+            if field.name in stated and field.name != "dataset":
+                assert getattr(config, field.name) != field.default, field.name
+    options = dataclasses.asdict(configs[3])
+    TopicVQConfig(**options, vocab_size=9, word_embedding_dim=4)
