@@ -26,14 +26,21 @@ from torch.distributions import Dirichlet, MultivariateNormal, kl_divergence
 
 from hf_vq.models.configuration_topic_vq import VARIANTS
 from hf_vq.models.topic_inference import (
+    BagFeatures,
     TopicInference,
     TopicMixture,
     TopicPrior,
+    TopicProduct,
     log_sum_exp,
     sample_proportions,
     topic_similarity,
 )
-from hf_vq.models.topic_ranking import rank_by_ctfidf, rank_by_frex, rank_by_relevance
+from hf_vq.models.topic_ranking import (
+    rank_by_ctfidf,
+    rank_by_exclusivity,
+    rank_by_frex,
+    rank_by_relevance,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPICS = (ROOT / "docs" / "topics.md").read_text()
@@ -130,7 +137,7 @@ class TestTopicInference:
         assert logits.var().item() == pytest.approx(math.exp(-1) + math.exp(0.3), rel=0.02)
 
 
-class NaiveMixture(nn.Module):
+class NaiveProduct(nn.Module):
     """Eq. (12), (15) and (18) word for word: mixture, torch's batch norm, bias, log-softmax, sum."""
 
     def __init__(self, num_outcomes, bias=None):
@@ -143,22 +150,22 @@ class NaiveMixture(nn.Module):
         return torch.log_softmax(logits if self.bias is None else logits + self.bias, dim=-1)
 
 
-class TestTopicMixture:
+class TestTopicProduct:
     @pytest.mark.parametrize("background", [False, True])
     @pytest.mark.parametrize("sparse", [False, True])
     def test_it_is_a_standardized_mixture(self, background, sparse):
-        mixture = TopicMixture(8, background)
+        product = TopicProduct(8, background)
         if background:
-            nn.init.normal_(mixture.bias)
-        naive = NaiveMixture(8, mixture.bias)
+            nn.init.normal_(product.bias)
+        naive = NaiveProduct(8, product.bias)
         counts = torch.randint(0, 4, (6, 8)).float()
         for training in (True, True, False):
-            mixture.train(training)
+            product.train(training)
             naive.train(training)
             proportions = torch.rand(6, 3).requires_grad_()
             scores = torch.randn(3, 8).requires_grad_()
             expected = (counts * naive(proportions, scores)).sum(dim=1)
-            found = mixture.log_likelihood(
+            found = product.log_likelihood(
                 proportions, scores, counts.to_sparse() if sparse else counts
             )
             torch.testing.assert_close(found, expected)
@@ -167,16 +174,16 @@ class TestTopicMixture:
             grads = torch.autograd.grad((found * weights).sum(), (proportions, scores))
             for gradient, other in zip(grads, wanted, strict=True):
                 torch.testing.assert_close(gradient, other, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(mixture.running_mean, naive.norm.running_mean)
-        torch.testing.assert_close(mixture.running_variance, naive.norm.running_var)
+        torch.testing.assert_close(product.running_mean, naive.norm.running_mean)
+        torch.testing.assert_close(product.running_variance, naive.norm.running_var)
         torch.testing.assert_close(
-            mixture.log_probabilities(proportions, scores), naive(proportions, scores)
+            product.log_probabilities(proportions, scores), naive(proportions, scores)
         )
 
     def test_topics_that_all_documents_share_alike_stay_finite(self):
-        mixture = TopicMixture(8)
+        product = TopicProduct(8)
         scores = (1e4 * torch.randn(3, 8)).requires_grad_()
-        mixture.log_likelihood(torch.full((6, 3), 1 / 3), scores, torch.ones(6, 8)).sum().backward()
+        product.log_likelihood(torch.full((6, 3), 1 / 3), scores, torch.ones(6, 8)).sum().backward()
         assert scores.grad.isfinite().all()
 
     def test_the_logarithm_of_a_sum_of_large_exponentials(self):
@@ -184,6 +191,66 @@ class TestTopicMixture:
         torch.testing.assert_close(log_sum_exp(logits), logits.logsumexp(dim=1))
         found = torch.autograd.grad(log_sum_exp(logits).sum(), logits)[0]
         torch.testing.assert_close(found, torch.softmax(logits.detach(), dim=1))
+
+
+class TestTopicMixture:
+    @pytest.mark.parametrize("background", [False, True])
+    @pytest.mark.parametrize("layout", ["dense", "coo", "csr"])
+    @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+    def test_each_word_has_a_topic(self, background, layout):
+        mixture = TopicMixture(8, background)
+        if background:
+            nn.init.normal_(mixture.bias)
+        counts = torch.randint(0, 3, (6, 8)).float()
+        counts[2] = 0
+        proportions = torch.softmax(torch.randn(6, 3), dim=1).requires_grad_()
+        scores = torch.randn(3, 8).requires_grad_()
+        bias = mixture.bias if background else 0.0
+        topics = torch.softmax(scores + bias, dim=1)
+        expected = [
+            sum(
+                counts[document, word]
+                * torch.log(sum(proportions[document, k] * topics[k, word] for k in range(3)))
+                for word in range(8)
+            )
+            for document in range(6)
+        ]
+        given = {"dense": counts, "coo": counts.to_sparse(), "csr": counts.to_sparse_csr()}[layout]
+        found = mixture.log_likelihood(proportions, scores, given)
+        torch.testing.assert_close(found, torch.stack(expected))
+        weights = torch.randn(6)
+        wanted = torch.autograd.grad(torch.stack(expected) @ weights, (proportions, scores))
+        grads = torch.autograd.grad(found @ weights, (proportions, scores))
+        torch.testing.assert_close(grads, wanted, rtol=1e-4, atol=1e-5)
+        log_probs = mixture.log_probabilities(proportions, scores)
+        torch.testing.assert_close(log_probs.exp().sum(dim=1), torch.ones(6))
+
+
+class TestBagFeatures:
+    @pytest.mark.parametrize("kind", ["counts", "log1p", "shares", "log_idf"])
+    @pytest.mark.parametrize("document_dim", [0, 4])
+    def test_standardized_parts(self, kind, document_dim):
+        counts = torch.poisson(torch.rand(50, 7) * torch.arange(7))
+        vectors = 3 + torch.randn(50, 4)
+        features = BagFeatures(7, document_dim, kind, scaled=True)
+        features.fit(counts, vectors)
+        found = features(counts, vectors)
+        assert found.shape == (50, features.width)
+        for part in (found[:, :7], found[:, 7:])[: 1 + bool(document_dim)]:
+            torch.testing.assert_close(
+                part.mean(dim=0), torch.zeros(part.shape[1]), atol=1e-4, rtol=0
+            )
+            torch.testing.assert_close(part.square().mean(), torch.ones(()), atol=1e-3, rtol=0)
+
+    def test_a_code_of_all_documents_says_nothing(self):
+        counts = torch.rand(20, 5) + 0.1
+        counts[:10, 1] = 0.0
+        features = BagFeatures(5, 0, "log_idf", scaled=False)
+        features.fit(counts)
+        torch.testing.assert_close(
+            features.inverse_frequency, torch.tensor([0.0, math.log(2), 0.0, 0.0, 0.0])
+        )
+        assert features(torch.zeros(1, 5)).isfinite().all()
 
 
 class TestTopicSimilarity:
@@ -227,6 +294,13 @@ class TestRanking:
         torch.testing.assert_close(rank_by_ctfidf(counts), expected)
         assert (rank_by_ctfidf(torch.zeros(2, 3)) == 0).all()
 
+    def test_exclusivity_by_hand(self):
+        counts = torch.tensor([[4.0, 0.0, 2.0], [0.0, 4.0, 4.0]])
+        expected = torch.tensor([[4 / 6, 0.0, 2 / 6 / 9], [0.0, 4 / 8, 4 / 8 * 4 / 9]])
+        torch.testing.assert_close(rank_by_exclusivity(counts, 2.0), expected)
+        torch.testing.assert_close(rank_by_exclusivity(counts, 0.0)[0, 2], torch.tensor(2 / 6))
+        assert (rank_by_exclusivity(torch.zeros(2, 3), 2.0) == 0).all()
+
 
 class TestDocumentation:
     def test_equations_are_numbered_without_gaps_and_citations_exist(self):
@@ -258,7 +332,7 @@ class TestDocumentation:
 
 def test_naive_and_fast_agree_on_large_numbers():
     # Log-frequencies and long documents: the two large terms of the likelihood must not cancel badly.
-    mixture = TopicMixture(5000, background=True)
+    mixture = TopicProduct(5000, background=True)
     nn.init.uniform_(mixture.bias, -12, -4)
     counts = torch.poisson(torch.full((4, 5000), 0.5))
     proportions, scores = torch.rand(4, 20), torch.randn(20, 5000)
