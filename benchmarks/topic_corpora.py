@@ -18,6 +18,7 @@ python benchmarks/topic_corpora.py --corpora 20newsgroups --limit 2000     # onl
 """
 
 import argparse
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +117,8 @@ class Corpus:
         self.train, self.test = parts["train"], parts["test"]
         # What coherence counts windows of: all documents, those for validation too.
         self.reference_texts = [text for part in parts.values() for text in part.words]
+        words = "\n".join(" ".join(text) for text in self.reference_texts)
+        self.revision = hashlib.sha256(words.encode()).hexdigest()[:12]
 
     @property
     def vocabulary(self) -> list[str]:

@@ -56,6 +56,10 @@ class TopicMethod:
         """What words of a topic are ranked by, (topics, words)."""
         raise NotImplementedError
 
+    def ranked_words(self, top_n: int) -> np.ndarray:
+        """The best words of each topic, best first, (topics, top_n); equals in the order of the vocabulary."""
+        return np.argsort(-self.topic_word_scores(), axis=1, kind="stable")[:, :top_n]
+
     def word_log_probs(self, proportions: np.ndarray) -> np.ndarray | None:
         """Log-probabilities of words, (documents, words); `None` if the model has none."""
         return None

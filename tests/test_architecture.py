@@ -389,6 +389,17 @@ IMPORTS: dict[str, set[str]] = {
         "t5_vqvae_scores",
         "t5_vqvae_tables",
         "vector_quantize_pytorch",
+        "bertopic",
+        "fastopic",
+        "scipy",
+        "sentence_transformers",
+        "tomotopy",
+        "topic_corpora",
+        "topic_methods",
+        "topic_peers",
+        "topic_tables",
+        "topmost",
+        "umap",
     },
 }
 
