@@ -188,34 +188,52 @@ def smoke() -> None:
 
 
 def speed(name: str, num_topics: int, number: int) -> None:
-    """Ours and BERTopic in turns on one corpus: fit, placing documents, size, and whether two runs agree."""
+    """Ours and BERTopic on one corpus: fit, placing documents, size, and whether two runs agree.
+
+    Each is fitted twice, and the faster time counts: the first of BERTopic's compiles UMAP.
+    """
     corpus = Corpus(name)
     parts = corpus.test, corpus.train
     documents = [text for part in parts for text in part.documents][:number]
     words = [text for part in parts for text in part.words][:number]
-    labels = np.concatenate([part.labels for part in parts])[:number]
-    new = Part(documents, words, labels)
+    new = Part(documents, words, np.concatenate([part.labels for part in parts])[:number])
     found: dict[str, dict] = {}
     for method_name in ("topic_vq", "bertopic"):
-        method = METHODS[method_name](corpus)
-        train, inputs = method.prepare(corpus.train), method.prepare(new)
-        clock = Clock()
-        method.fit(train, num_topics, seed=0)
-        figures = clock.read("fit")
-        clock = Clock()
-        placed = getattr(method, "assign", method.place)(inputs)
-        figures |= clock.read("transform") | method.facts()
-        again = METHODS[method_name](corpus)
-        again.fit(train, num_topics, seed=0)
-        repeated = getattr(again, "assign", again.place)(inputs)
-        same = np.array_equal(method.ranked_words(25), again.ranked_words(25))
-        figures["same_with_one_seed"] = bool(same and np.array_equal(placed, repeated))
-        found[method_name] = figures
-        print(method_name, figures, flush=True)
-    content = {"corpus": CORPORA[name], "num_topics": num_topics, "new_documents": len(documents)}
-    content |= {"threads": torch.get_num_threads(), "methods": found}
-    content |= {"packages": installed_packages()}
+        runs = [_timed_run(method_name, corpus, new, num_topics) for _ in range(2)]
+        figures = {
+            key: min(run[0][key] for run in runs) for key in runs[0][0] if key.endswith("seconds")
+        }
+        figures |= {key: value for key, value in runs[0][0].items() if key not in figures}
+        same = (
+            np.array_equal(one, other)
+            for one, other in zip(*(run[1:] for run in runs), strict=True)
+        )
+        found[method_name] = figures | {"same_with_one_seed": all(same)}
+        print(method_name, found[method_name], flush=True)
+    content = {
+        "corpus": CORPORA[name],
+        "num_topics": num_topics,
+        "new_documents": len(documents),
+        "threads": torch.get_num_threads(),
+        "packages": installed_packages(),
+        "methods": found,
+    }
     write_result("topic_speed", content, "python benchmarks/topic_text.py speed")
+
+
+def _timed_run(
+    name: str, corpus: Corpus, new: Part, num_topics: int
+) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    method = METHODS[name](corpus)
+    train, inputs = method.prepare(corpus.train), method.prepare(new)
+    clock = Clock()
+    method.fit(train, num_topics, seed=0)
+    figures = clock.read("fit")
+    clock = Clock()
+    # BERTopic's `transform` gives the topic of a document and no proportions.
+    placed = getattr(method, "assign", method.place)(inputs)
+    figures |= clock.read("transform") | method.facts()
+    return figures, method.ranked_words(25), placed
 
 
 def main() -> None:
