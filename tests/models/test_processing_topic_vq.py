@@ -1,0 +1,287 @@
+# Copyright 2026 The hf_vq Authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a word is, how words are counted, how they meet pieces, and what survives saving."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.feature_extraction.text import CountVectorizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from transformers import AutoProcessor, PreTrainedTokenizerFast
+
+from hf_vq.models.processing_topic_vq import TopicVQProcessor
+
+TEXTS = ["The cat sleeps on the mat", "a cat and a dog", "", "the dog barks; the cat sleeps"]
+
+
+@pytest.fixture
+def tokenizer():
+    """Pieces of at most two characters, so that nearly every word has several."""
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.Split(r"", "isolated")]
+    )
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    trainer = trainers.BpeTrainer(special_tokens=special, max_token_length=2, vocab_size=200)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=10, **names)
+
+
+def words(text, **options):
+    return [word for word, _, _ in TopicVQProcessor(**options).content_words(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Encryption, clipper-chip!", ["encryption", "clipper", "chip"]),
+        ("café cafe\u0301", ["café", "cafe\u0301"]),
+        ("I don't, can’t; Anna's l'eau", ["don't", "can't", "anna", "eau"]),
+        ("mp3 of 1990 3d x", ["mp3", "of"]),
+        ("foo_bar __init__", ["foo", "bar", "init"]),
+        ("हिन्दी में लिखना", ["हिन्दी", "में", "लिखना"]),
+        ("Москва и Ёлка", ["москва", "ёлка"]),
+        ("机器学习 is 学习", ["机", "器", "学", "习", "is", "学", "习"]),
+        ("한국어 문장", ["한국어", "문장"]),
+        ("ok 😀 fine", ["ok", "fine"]),
+        ("مرحبا بالعالم", ["مرحبا", "بالعالم"]),
+        ("", []),
+        (" \n\t", []),
+    ],
+)
+def test_words_in_any_script(text, expected):
+    assert words(text) == expected
+
+
+def test_spans_are_those_of_the_raw_text():
+    text = "  The CAFÉ’s cat, don’t!"
+    found = TopicVQProcessor(stop_words=["the"]).content_words(text)
+    assert [text[start:stop] for _, start, stop in found] == ["CAFÉ", "cat", "don’t"]
+    assert [word for word, _, _ in found] == ["café", "cat", "don't"]
+
+
+def test_stop_words_are_nobodys_default():
+    assert words("the cat and you") == ["the", "cat", "and", "you"]
+    assert words("The cat and you don’t", stop_words="english") == ["cat"]
+    assert words("The cat", stop_words=["THE"]) == ["cat"]
+    assert words("The the", stop_words=["the"], lowercase=False) == ["The"]
+    with pytest.raises(ValueError, match="'klingon'"):
+        TopicVQProcessor(stop_words="klingon")
+
+
+def test_preprocessed_corpora_keep_their_words_and_their_vocabulary():
+    processor = TopicVQProcessor(vocabulary=["b", "c++", "a"], token_pattern=r"\S+")
+    assert processor.count_words(["a b c++ c++"]).toarray().tolist() == [[1, 2, 1]]
+
+
+@pytest.mark.parametrize("ngram_range", [(1, 1), (1, 2), (2, 3)])
+def test_counts_equal_scikit_learn(ngram_range):
+    processor = TopicVQProcessor(stop_words=["the", "and"], ngram_range=ngram_range)
+    processor.fit_vocabulary(TEXTS)
+    peer = CountVectorizer(
+        vocabulary=processor.vocabulary,
+        stop_words=["the", "and"],
+        ngram_range=ngram_range,
+        token_pattern=r"(?u)\b[a-z]\w+\b",
+    )
+    counts = processor.count_words(TEXTS)
+    assert counts.dtype == np.int32
+    assert (counts.toarray() == peer.transform(TEXTS).toarray()).all()
+    assert set(processor.vocabulary) == {*peer.set_params(vocabulary=None).fit(TEXTS).vocabulary_}
+
+
+def test_vocabulary_is_ordered_and_restricted():
+    def fit(**options):
+        return TopicVQProcessor().fit_vocabulary(TEXTS, **options).vocabulary
+
+    assert fit() == ["cat", "dog", "sleeps", "the", "and", "barks", "mat", "on"]
+    assert fit(min_df=2) == ["cat", "dog", "sleeps", "the"]
+    assert fit(min_df=0.6) == ["cat"]
+    assert fit(max_df=0.5, max_features=2) == ["dog", "sleeps"]
+    assert fit(max_df=1) == ["and", "barks", "mat", "on"]
+    with pytest.raises(
+        ValueError, match="of 8 terms in 4 documents none occurs in at least min_df=9"
+    ):
+        fit(min_df=9)
+
+
+@pytest.mark.parametrize("documents", [[], ["", " "], ["12 34"]])
+def test_a_corpus_without_words_has_no_vocabulary(documents):
+    with pytest.raises(ValueError, match="of 0 terms"):
+        TopicVQProcessor().fit_vocabulary(documents)
+
+
+def test_a_vocabulary_of_one_word_counts_it():
+    counts = TopicVQProcessor(vocabulary=["cat"]).count_words(TEXTS)
+    assert counts.toarray().ravel().tolist() == [1, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [
+        (["a cat", 5], "got 5 of type int in row 1"),
+        ([None], "got None of type NoneType in row 0"),
+        ([["a", "cat"]], "of type list in row 0"),
+        ("a cat", "must be a list of texts, got the one text 'a cat'"),
+    ],
+)
+@pytest.mark.parametrize("method", ["fit_vocabulary", "count_words", "vocabulary_coverage"])
+def test_rows_that_are_no_text_are_named(method, documents, message):
+    processor = TopicVQProcessor(vocabulary=["cat"])
+    with pytest.raises(ValueError, match=message):
+        getattr(processor, method)(documents)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vocabulary": ["a", "b", "a"]}, "'a' 2 times"),
+        ({"vocabulary": "cat"}, "must be a list of words"),
+        ({"ngram_range": (2, 1)}, r"got \(2, 1\)"),
+        ({"token_pattern": r"(\w)+"}, "no capturing group"),
+        ({"code_words": "nouns"}, "'nouns'"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        TopicVQProcessor(**options)
+
+
+def test_counting_needs_a_vocabulary():
+    with pytest.raises(ValueError, match="no vocabulary"):
+        TopicVQProcessor().count_words(["a cat"])
+
+
+def test_words_out_of_the_vocabulary_have_codes_unless_forbidden():
+    assert words("cat dog", vocabulary=["cat"]) == ["cat", "dog"]
+    assert words("cat dog", vocabulary=["cat"], code_words="vocabulary") == ["cat"]
+    restricted = TopicVQProcessor(code_words="vocabulary").fit_vocabulary(TEXTS, min_df=3)
+    assert restricted.vocabulary == ["cat"]
+
+
+def test_inflected_words_are_reported_and_can_be_counted(caplog):
+    """T21: against a vocabulary of base forms the words of a text vanish without a word."""
+    texts = ["games and players", "a game", "the player plays"]
+    processor = TopicVQProcessor(vocabulary=["game", "player", "play"], stop_words="english")
+    assert processor.vocabulary_coverage(texts) == pytest.approx(2 / 5)
+    assert "40 % of the 5 content words" in caplog.text
+    assert "'games'" in caplog.text
+    caplog.clear()
+    processor.fit_word_forms(texts, lambda word: word.removesuffix("s"))
+    assert processor.word_forms == {"games": "game", "players": "player", "plays": "play"}
+    assert processor.vocabulary_coverage(texts) == 1
+    assert not caplog.text
+    assert processor.count_words(texts).toarray().tolist() == [[1, 1, 0], [1, 0, 0], [0, 1, 1]]
+
+
+def test_pieces_carry_the_number_of_their_word(tokenizer):
+    processor = TopicVQProcessor(tokenizer, vocabulary=["sleeps", "cat"], stop_words=["the"])
+    texts = ["The cat sleeps", "", "dog; cat"]
+    batch = processor(texts, return_tensors="pt")
+    assert batch["input_ids"].dtype == torch.int64
+    assert batch["window_to_document"].tolist()[0] == 0
+    assert sorted({*batch["window_to_document"].tolist()}) == [0, 1, 2]
+    assert batch["num_words"].tolist() == [2, 0, 2]
+    assert batch["word_vocab_ids"].tolist() == [[1, 0], [-1, -1], [-1, 1]]
+    assert batch["word_counts"].toarray().tolist() == [[1, 1], [0, 0], [0, 1]]
+    # Every letter of a word is in a piece of that word.
+    for row, ids in enumerate(batch["word_ids"]):
+        text = texts[batch["window_to_document"][row]]
+        found = processor.content_words(text)
+        for number, piece in zip(ids.tolist(), batch["input_ids"][row].tolist(), strict=True):
+            token = tokenizer.convert_ids_to_tokens(piece)
+            if number >= 0:
+                word = found[number]
+                assert token in text[word[1] : word[2]]
+            else:
+                assert token in ("[PAD]", "[CLS]", "[SEP]", ";") or token.lower() in "the"
+    assert (batch["attention_mask"] == (batch["input_ids"] != 0)).all()
+
+
+def test_one_document_may_come_as_a_text(tokenizer):
+    """T15: a batch of one keeps its axes."""
+    processor = TopicVQProcessor(tokenizer, vocabulary=["cat"])
+    one, batch = processor("a cat"), processor(["a cat"])
+    assert one["input_ids"].shape == batch["input_ids"].shape == (1, 6)
+    assert one["word_counts"].toarray().tolist() == [[1]]
+
+
+def test_long_documents_are_cut_into_windows_and_lose_nothing(tokenizer):
+    """T24: of a text longer than the encoder's limit every word is counted and has pieces."""
+    text = "cat dog mat " * 1000
+    processor = TopicVQProcessor(tokenizer, vocabulary=["cat", "dog", "mat"])
+    batch = processor([text])
+    assert batch["input_ids"].shape[1] == 10
+    assert {*batch["word_ids"].ravel().tolist()} == {-1, *range(3000)}
+    assert batch["word_counts"].toarray().tolist() == [[1000, 1000, 1000]]
+    assert batch["word_vocab_ids"].shape == (1, 3000)
+
+
+def test_a_processor_without_tokenizer_says_so():
+    with pytest.raises(ValueError, match="no tokenizer"):
+        TopicVQProcessor(vocabulary=["cat"])(["a cat"])
+
+
+@pytest.mark.parametrize("with_tokenizer", [True, False])
+def test_saving_and_loading_changes_nothing(tokenizer, tmp_path, with_tokenizer):
+    processor = TopicVQProcessor(
+        tokenizer if with_tokenizer else None,
+        stop_words=["the"],
+        ngram_range=(1, 2),
+        lowercase=False,
+    ).fit_vocabulary([*TEXTS, "café 学"])
+    processor.fit_word_forms(["cats"], lambda word: word[:-1])
+    processor.save_pretrained(tmp_path)
+    files = {path.name for path in tmp_path.iterdir()}
+    assert {"processor_config.json", "vocabulary.json"} <= files
+    assert ("tokenizer.json" in files) == with_tokenizer
+    assert json.loads((tmp_path / "vocabulary.json").read_text("utf-8")) == processor.vocabulary
+    for loaded in (
+        TopicVQProcessor.from_pretrained(tmp_path),
+        AutoProcessor.from_pretrained(tmp_path),
+    ):
+        assert type(loaded) is TopicVQProcessor
+        assert loaded.to_dict() == processor.to_dict()
+        assert loaded.vocabulary == processor.vocabulary
+        assert loaded.content_rule == processor.content_rule
+        assert (loaded.count_words(TEXTS) != processor.count_words(TEXTS)).nnz == 0
+        assert (loaded.tokenizer is not None) == with_tokenizer
+        if with_tokenizer:
+            ids = [each(TEXTS)["input_ids"] for each in (loaded, processor)]
+            assert (ids[0] == ids[1]).all()
+
+
+def test_loading_takes_other_options(tmp_path):
+    TopicVQProcessor(vocabulary=["Cat"]).save_pretrained(tmp_path)
+    processor = TopicVQProcessor.from_pretrained(tmp_path, lowercase=False)
+    assert processor.count_words(["Cat cat"]).toarray().tolist() == [[1]]
+
+
+def test_the_rule_of_content_words_is_told_apart():
+    rule = TopicVQProcessor(stop_words=["b", "a"]).content_rule
+    assert rule == TopicVQProcessor(vocabulary=["x"], stop_words=["a", "b", "a"]).content_rule
+    others = [
+        TopicVQProcessor(),
+        TopicVQProcessor(stop_words=["a", "b"], lowercase=False),
+        TopicVQProcessor(stop_words=["a", "b"], token_pattern=r"\S+"),
+        TopicVQProcessor(stop_words=["a", "b"], code_words="vocabulary"),
+        TopicVQProcessor(stop_words=["a", "b"], code_words="vocabulary", vocabulary=["x"]),
+    ]
+    assert len({rule, *(other.content_rule for other in others)}) == 6
