@@ -41,6 +41,12 @@ THEMES = (
     "cat dog bird horse cow".split(),
     "bread cheese soup cake rice".split(),
 )
+# An autoencoder that is trained, in place of the one in closed form.
+TRAINED = {
+    "autoencoder_init": "random",
+    "autoencoder_hidden_sizes": [16],
+    "inference_hidden_sizes": [10],
+}
 SHORT = {"cpu": True, "progress_bar": False, "codebook_batch_size": 100, "topic_batch_size": 20}
 
 
@@ -87,8 +93,6 @@ def make_model(corpus_parts):
             "codebook_size": 12,
             "codes_per_token": 2,
             "codebook_dim": 6,
-            "autoencoder_hidden_sizes": [16],
-            "inference_hidden_sizes": [10],
         }
         return TopicVQModel(TopicVQConfig(**sizes | options))
 
@@ -98,9 +102,7 @@ def make_model(corpus_parts):
 def test_topics_are_the_themes(make_model, corpus_parts):
     processor, embeddings, embed = corpus_parts
     model = make_model()
-    config = TopicTrainingConfig(
-        codebook_epochs=5.0, topic_epochs=60.0, topic_learning_rate=1e-2, **SHORT
-    )
+    config = TopicTrainingConfig(topic_epochs=60.0, topic_learning_rate=1e-2, **SHORT)
     results = train_topic_vq(model, embeddings, config)
     assert results["final_model"] is None
     assert results["topics"]["step"] == 60 * 90 / 20
@@ -121,21 +123,23 @@ def test_topics_are_the_themes(make_model, corpus_parts):
     np.testing.assert_array_equal(model.statistics.word_frequencies, np.asarray(frequencies))
 
 
-def test_two_runs_with_a_seed_are_one(make_model, embeddings):
-    config = TopicTrainingConfig(codebook_epochs=0.5, topic_epochs=1.0, **SHORT)
-    models = [make_model() for _ in range(2)]
+@pytest.mark.parametrize("options", [{}, TRAINED], ids=["closed_form", "trained"])
+def test_two_runs_with_a_seed_are_one(options, make_model, embeddings):
+    config = TopicTrainingConfig(topic_epochs=1.0, **SHORT)
+    models = [make_model(**options) for _ in range(2)]
     for model in models:
         train_topic_vq(model, embeddings, config)
     weights = [model.state_dict() for model in models]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize("killed_in", ["codebook", "bags", "topics", "export"])
+@pytest.mark.parametrize("killed_in", ["start", "codebook", "bags", "topics", "export"])
 def test_a_killed_run_goes_on_as_if_nothing_had_been(
     killed_in, make_model, embeddings, corpus_parts, tmp_path, monkeypatch
 ):
-    options = {"codebook_epochs": 0.4, "topic_epochs": 1.0, "checkpointing_steps": 2, **SHORT}
-    whole = make_model()
+    options = {"topic_epochs": 1.0, "checkpointing_steps": 2, **SHORT}
+    levers = TRAINED if killed_in == "codebook" else {}
+    whole = make_model(**levers)
     train_topic_vq(whole, embeddings, TopicTrainingConfig(str(tmp_path / "whole"), **options))
 
     class Killed(Exception):
@@ -146,9 +150,11 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
 
     folder = tmp_path / "parts"
     config = TopicTrainingConfig(str(folder), **options)
-    model = make_model()
+    model = make_model(**levers)
     with monkeypatch.context() as patch:
-        if killed_in in ("codebook", "topics"):
+        if killed_in == "start":
+            patch.setattr(stages, "finish_without_steps", kill)
+        elif killed_in in ("codebook", "topics"):
             # In the third step, which the checkpoint of the second one precedes.
             module = model.quantizer if killed_in == "codebook" else model.kl_warmup
             update, steps = module.apply_update, iter([None, None])
@@ -170,14 +176,14 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
             train_topic_vq(model, embeddings, config)
 
     again = TopicTrainingConfig(str(folder), resume_from_checkpoint="latest", **options)
-    resumed = make_model()
+    resumed = make_model(**levers)
     results = train_topic_vq(
         resumed, embeddings, again, save_with=[corpus_parts[0].save_pretrained]
     )
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     # The log has no line twice.
-    for stage in ("codebook", "topics"):
+    for stage in ("codebook", "topics") if levers else ("topics",):
         log = (folder / stage / "log.jsonl").read_text().splitlines()
         steps = [json.loads(line)["step"] for line in log]
         assert steps == sorted(set(steps))
@@ -187,7 +193,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
 
 
 def test_another_run_is_neither_overwritten_nor_continued(make_model, embeddings, tmp_path):
-    options = {"codebook_epochs": 0.2, "topic_epochs": 0.3, **SHORT}
+    options = {"topic_epochs": 0.3, **SHORT}
     train_topic_vq(make_model(), embeddings, TopicTrainingConfig(str(tmp_path), **options))
     with pytest.raises(ValueError, match=r"output_dir holds another run .*run\.json"):
         train_topic_vq(make_model(), embeddings, TopicTrainingConfig(str(tmp_path), **options))
@@ -210,7 +216,7 @@ def test_the_best_bound_is_kept(make_model, corpus_parts, monkeypatch):
 
     monkeypatch.setattr(stages, "_evaluate_bound", remember)
     model = make_model()
-    config = TopicTrainingConfig(codebook_epochs=0.3, topic_epochs=4.0, eval_epochs=1.0, **SHORT)
+    config = TopicTrainingConfig(topic_epochs=4.0, eval_epochs=1.0, **SHORT)
     held_out = embed(documents(24, seed=1))
     results = train_topic_vq(model, embeddings, config, eval_embeddings=held_out)["topics"]
     assert (results["best_metric"], results["best_step"]) == (3.0, 10)
@@ -232,9 +238,7 @@ def test_the_bound_is_of_a_document_whatever_the_loss_is(make_model, corpus_part
     bounds = []
     for reduction in ("mean", "sum"):
         model = make_model(loss_reduction=reduction)
-        config = TopicTrainingConfig(
-            codebook_epochs=0.2, topic_epochs=0.2, topic_learning_rate=1e-9, **SHORT
-        )
+        config = TopicTrainingConfig(topic_epochs=0.2, topic_learning_rate=1e-9, **SHORT)
         results = train_topic_vq(model, embeddings, config, eval_embeddings=held_out)
         bounds.append(results["topics"]["best_metric"])
         assert model.config.loss_reduction == reduction
@@ -244,7 +248,7 @@ def test_the_bound_is_of_a_document_whatever_the_loss_is(make_model, corpus_part
 def test_new_documents_are_added_to_topics(make_model, corpus_parts):
     _, embeddings, embed = corpus_parts
     model = make_model()
-    config = TopicTrainingConfig(codebook_epochs=0.5, topic_epochs=2.0, **SHORT)
+    config = TopicTrainingConfig(topic_epochs=2.0, **SHORT)
     train_topic_vq(model, embeddings, config)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     more = embed(documents(40, seed=2))
@@ -264,7 +268,7 @@ def test_documents_without_words_are_left_out(make_model, corpus_parts):
     _, _, embed = corpus_parts
     embeddings = embed([*documents(30), "", "xyzzy", *documents(10, seed=3)])
     model = make_model()
-    config = TopicTrainingConfig(codebook_epochs=0.3, topic_epochs=1.0, **SHORT)
+    config = TopicTrainingConfig(topic_epochs=1.0, **SHORT)
     results = train_topic_vq(model, embeddings, config)
     assert results["topics"]["examples_seen"] == 2 * 20  # 40 of 42 documents, 20 at a time
     shares = topic_proportions(model, build_corpus(model, embeddings, config))
@@ -275,6 +279,7 @@ def test_documents_without_words_are_left_out(make_model, corpus_parts):
 def test_mistakes_are_named(make_model, corpus_parts):
     _, _, embed = corpus_parts
     for options, message in (
+        ({"warmup_share": 1.0}, r"warmup_share is 1\.0, expected 0 to below 1"),
         ({"topic_batch_size": 1}, "topic_batch_size is 1, expected at least 2"),
         ({"codebook_words": 0}, "codebook_words is 0"),
         ({"topic_epochs": 0.0}, r"topic_epochs is 0\.0, expected a positive number"),
@@ -288,13 +293,13 @@ def test_mistakes_are_named(make_model, corpus_parts):
         fit_codebook(make_model(), embed(["", "..."]), config)
     one = embed(["sun moon star", ""])
     model = make_model(codebook_init="normal", codebook_update="gradient")
-    fit_codebook(model, one, TopicTrainingConfig(codebook_epochs=1.0, **SHORT))
-    with pytest.raises(ValueError, match="1 of 2 documents have words, expected at least 2"):
+    fit_codebook(model, one, config)
+    with pytest.raises(ValueError, match="1 of 2 documents have words, expected at least 3 for 3"):
         fit_topics(model, build_corpus(model, one, config), config)
 
 
 def test_nothing_is_left_behind_without_a_folder(make_model, embeddings, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    config = TopicTrainingConfig(codebook_epochs=0.2, topic_epochs=0.2, **SHORT)
+    config = TopicTrainingConfig(topic_epochs=0.2, **SHORT)
     train_topic_vq(make_model(), embeddings, config)
     assert not list(tmp_path.iterdir())

@@ -51,6 +51,7 @@ from .training_run import (
     check_output_dir,
     count_steps,
     export,
+    finish_without_steps,
     finished_stage,
     fit_batch,
     load_weights,
@@ -58,6 +59,9 @@ from .training_run import (
     stage_folder,
     stage_results,
 )
+
+# Of an autoencoder that starts from random weights.
+DEFAULT_CODEBOOK_EPOCHS = 3.0
 
 __all__ = [
     "TopicTrainingConfig",
@@ -119,13 +123,38 @@ def fit_codebook(model: Any, embeddings: Any, config: TopicTrainingConfig) -> di
     sample = torch.from_numpy(words).float()
     if model.config.embedding_scaling == "standard":
         model.set_embedding_scaling(*_scaling(sample))
+    model.to(PartialState(cpu=config.cpu).device)
+    model.set_objective("codebook")
+    with stage_folder(config, "codebook") as folder:
+        if model.config.autoencoder_init == "pca" and config.codebook_epochs is None:
+            return _fit_in_closed_form(model, sample, config, folder)
+        return _train_codebook(model, sample, config, folder)
+
+
+def _fit_in_closed_form(
+    model: Any, sample: torch.Tensor, config: TopicTrainingConfig, folder: Path
+) -> dict[str, Any]:
+    """No steps: principal directions, eq. (26), and k-means."""
+    model.initialize_autoencoder(sample.to(model.device))
+    if model.config.codebook_init == "kmeans":
+        number = config.latents_per_code * model.config.codebook_size
+        generator = torch.Generator().manual_seed(config.seed)
+        model.initialize_codebook([sample[None, :number]], generator=generator)
+    return finish_without_steps(model, config, folder)
+
+
+def _train_codebook(
+    model: Any, sample: torch.Tensor, config: TopicTrainingConfig, folder: Path
+) -> dict[str, Any]:
+    epochs = DEFAULT_CODEBOOK_EPOCHS if config.codebook_epochs is None else config.codebook_epochs
     batch_size = fit_batch(config.codebook_batch_size, len(sample))
-    steps = count_steps(config.codebook_epochs, len(sample), batch_size)
+    steps = count_steps(epochs, len(sample), batch_size)
     warmup_steps = 0
-    if config.codebook_warmup_epochs:
+    if config.codebook_warmup_epochs and model.config.autoencoder_init != "pca":
         warmup_steps = count_steps(config.codebook_warmup_epochs, len(sample), batch_size)
 
     def before_training(accelerator: Accelerator, model: Any, loader: Any) -> None:
+        model.initialize_autoencoder(sample.to(accelerator.device))
         if model.config.codebook_init == "kmeans":
             start_codebook(
                 accelerator,
@@ -138,15 +167,13 @@ def fit_codebook(model: Any, embeddings: Any, config: TopicTrainingConfig) -> di
                 seed=config.seed,
             )
 
-    with stage_folder(config, "codebook") as folder:
-        model.set_objective("codebook")
-        return train(
-            model,
-            _Rows(sample),
-            stage_config(config, folder, config.codebook_learning_rate, batch_size, steps),
-            collate_fn=_collate_words,
-            before_training=before_training,
-        )
+    return train(
+        model,
+        _Rows(sample),
+        stage_config(config, folder, config.codebook_learning_rate, batch_size, steps),
+        collate_fn=_collate_words,
+        before_training=before_training,
+    )
 
 
 def build_corpus(
@@ -194,14 +221,16 @@ def fit_topics(
         What `train` returns; with `eval_corpus` also `eval_bound` and its parts, of the model that was kept.
     """
     documents = _with_words(corpus)
-    if len(documents) < 2:
+    expected = max(2, model.config.num_topics)
+    if len(documents) < expected:
         raise ValueError(
-            f"{len(documents)} of {len(corpus)} documents have words, expected at least 2"
+            f"{len(documents)} of {len(corpus)} documents have words, expected at least {expected} "
+            f"for {model.config.num_topics} topics"
         )
     finished = finished_stage(config, "topics")
     if finished is None:
         if not continued:
-            _set_background(model, corpus)
+            _start_topics(model, corpus, documents.indices, config)
         results = _train_topics(model, documents, corpus.collate, config, eval_corpus, continued)
     else:
         load_weights(model, finished)
@@ -259,10 +288,21 @@ def _evaluate_bound(model: Any, loader: DataLoader, accelerator: Accelerator) ->
     return {"bound": means["word_loss"] + means["kl_loss"], **means}
 
 
-def _set_background(model: Any, corpus: TopicCorpus) -> None:
+def _start_topics(
+    model: Any, corpus: TopicCorpus, rows: Sequence[int], config: TopicTrainingConfig
+) -> None:
+    """Background and what else the model takes from documents before it learns from them."""
     totals = (counts.sum(axis=0) for counts in (corpus.word_counts, corpus.code_counts))
     words, codes = (torch.from_numpy(np.asarray(total, np.float32).ravel()) for total in totals)
     model.set_background(words, codes)
+    generator = np.random.default_rng(config.seed)
+    number = min(config.start_documents, len(rows))
+    chosen = np.sort(generator.choice(rows, number, replace=False))
+    batch = corpus.collate(corpus.__getitems__(chosen.tolist()))
+    model.initialize_topics(
+        **{name: tensor.to(model.device) for name, tensor in batch.items()},
+        generator=torch.Generator().manual_seed(config.seed),
+    )
 
 
 def _set_topic_statistics(model: Any, corpus: TopicCorpus, added: bool) -> None:

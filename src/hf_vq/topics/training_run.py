@@ -48,17 +48,21 @@ class TopicTrainingConfig:
     """Options of `train_topic_vq`."""
 
     output_dir: str | None = option(None, "Folder for stages and model; unset: keep neither.")
-    codebook_words: int = option(200_000, "Words to fit the codebook to, drawn from all documents.")
-    codebook_epochs: float = option(3.0, "Passes over these words.")
+    codebook_words: int = option(76_800, "Words to fit the codebook to, drawn from all documents.")
+    codebook_epochs: float | None = option(
+        None, "Passes over these words; unset: none after a start by PCA, else 3."
+    )
     codebook_batch_size: int = option(2048, "Words per process in a step of the codebook.")
     codebook_learning_rate: float = option(1e-3, "Peak learning rate of the autoencoder.")
     codebook_warmup_epochs: float = option(
         1.0, "Further passes, before codes are chosen, in which the autoencoder has no codebook."
     )
-    latents_per_code: int = option(64, "Latents for each code, for k-means at the start.")
-    topic_epochs: float = option(50.0, "Passes over the documents.")
+    latents_per_code: int = option(256, "Latents for each code, for k-means at the start.")
+    start_documents: int = option(20_000, "Documents from whose clusters topics start, at most.")
+    topic_epochs: float = option(30.0, "Passes over the documents.")
     topic_batch_size: int = option(256, "Documents per process in a step of the topics.")
     topic_learning_rate: float = option(2e-3, "Peak learning rate of the topics.")
+    warmup_share: float = option(0.1, "Share of a stage in which the learning rate rises.")
     weight_decay: float = option(0.01, "Of weight matrices, in both stages.")
     lr_scheduler_type: str = option("cosine", "Schedule of both stages, as in TrainingConfig.")
     eval_epochs: float = option(5.0, "Passes between evaluations, if there are held-out documents.")
@@ -81,15 +85,23 @@ class TopicTrainingConfig:
 
     def __post_init__(self) -> None:
         """Check numbers; `TrainingConfig` checks those that it gets."""
-        for name in ("codebook_words", "codebook_batch_size", "latents_per_code"):
+        for name in (
+            "codebook_words",
+            "codebook_batch_size",
+            "latents_per_code",
+            "start_documents",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
         if self.topic_batch_size < 2:
             # Posteriors are standardized over the batch.
             raise ValueError(f"topic_batch_size is {self.topic_batch_size}, expected at least 2")
         for name in ("codebook_epochs", "topic_epochs", "eval_epochs"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}, expected a positive number")
+        if not 0 <= self.warmup_share < 1:
+            raise ValueError(f"warmup_share is {self.warmup_share}, expected 0 to below 1")
         if self.codebook_warmup_epochs < 0:
             raise ValueError(
                 f"codebook_warmup_epochs is {self.codebook_warmup_epochs}, expected at least 0"
@@ -119,6 +131,7 @@ def stage_config(
         per_device_eval_batch_size=batch_size,
         learning_rate=learning_rate,
         lr_scheduler_type=config.lr_scheduler_type,
+        warmup_steps=round(config.warmup_share * steps),
         weight_decay=config.weight_decay,
         max_grad_norm=None,
         seed=config.seed,
@@ -172,6 +185,21 @@ def stage_results(checkpoint: Path) -> dict[str, Any]:
     return json.loads((checkpoint.parent / "all_results.json").read_text(encoding="utf-8"))
 
 
+def finish_without_steps(model: Any, config: TopicTrainingConfig, folder: Path) -> dict[str, Any]:
+    """Write what `train` would, of a stage that is over as soon as it has begun."""
+    results: dict[str, Any] = {"step": 0, "best_model": None, "final_model": str(folder / "final")}
+    if config.output_dir is None:
+        return results
+    state = PartialState()
+    if state.is_main_process:
+        model.save_pretrained(unfinished(folder / "final"))
+        publish(folder / "final")
+        (folder / "all_results.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
+    state.wait_for_everyone()
+    load_weights(model, folder / "final")  # those of one process for all
+    return results
+
+
 def load_weights(model: Any, folder: Path) -> None:
     """Into the model that there is: whoever called goes on with it."""
     model.load_state_dict(type(model).from_pretrained(folder).state_dict())
@@ -190,7 +218,7 @@ def check_output_dir(model: Any, embeddings: Any, config: TopicTrainingConfig) -
     settings = json.loads(json.dumps(settings))
     path = Path(config.output_dir or "") / "run.json"
     present = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    state = PartialState()
+    state = PartialState(cpu=config.cpu)
     state.wait_for_everyone()  # all have looked before one writes
     if present is not None and config.resume_from_checkpoint is None:
         raise ValueError(
