@@ -162,14 +162,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
                 module, "apply_update", lambda: update() if next(steps, Killed) is None else kill()
             )
         elif killed_in == "bags":
-            # After the first of several parts.
-            patch.setattr(corpus_module, "_BATCH_WORDS", 300)
-            bags, parts = corpus_module._bags, iter([None])
-            patch.setattr(
-                corpus_module,
-                "_bags",
-                lambda *args: bags(*args) if next(parts, Killed) is None else kill(),
-            )
+            patch.setattr(corpus_module, "_bags", kill)
         else:
             patch.setattr(stages, "export", kill)
         with pytest.raises(Killed):
