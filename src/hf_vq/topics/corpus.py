@@ -193,8 +193,13 @@ def _facts(model: Any) -> dict[str, int]:
 def _tensor(words: csr_array) -> torch.Tensor:
     if words.shape[1] <= _DENSE_VOCABULARY:
         return torch.from_numpy(words.toarray())
-    starts, ids, counts = map(torch.from_numpy, (words.indptr, words.indices, words.data))
-    return torch.sparse_csr_tensor(starts, ids, counts, size=words.shape, check_invariants=False)
+    # Coordinates, since PyTorch warns that its rows in compressed form are unfinished.
+    pairs = words.tocoo()
+    places = torch.from_numpy(np.stack([pairs.row, pairs.col]).astype(np.int64))
+    counts = torch.from_numpy(pairs.data)
+    return torch.sparse_coo_tensor(
+        places, counts, words.shape, is_coalesced=True, check_invariants=False
+    )
 
 
 def _bags(model: Any, part: Any) -> dict[str, np.ndarray]:

@@ -110,7 +110,7 @@ class ContextualEncoder:
         if not self.tokenizer.is_fast:
             raise ValueError(f"the tokenizer of {self.name_or_path!r} must be a fast one")
         model = AutoModel.from_pretrained(self.name_or_path, revision=revision, dtype=torch.float32)
-        model = model.get_encoder() if model.config.is_encoder_decoder else model
+        model = model.get_encoder() if hasattr(model, "decoder") else model
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or (torch.bfloat16 if has_fast_bfloat16(self.device) else torch.float32)
         self.model = model.to(self.device).eval().requires_grad_(False)
