@@ -101,6 +101,9 @@ ALLOWED_SKIPS = (
     r"^No conversion found for <class ",
     # it looks at the gradient of the embedding table; checkpointing itself has four tests that run
     r"^No model with a differentiable loss was available to verify enable_input_require_grads",
+    # TopicVQModel has no hidden states to capture
+    r"^Cannot capture hidden states, or cannot correctly set layer indices",
+    r"^No usage of the `capture_outputs` decorator\.$",
     # the image processor has one backend and neither mean nor validation of its own
     r"as there are less than 2 backends$",
     r"^Skipping test as torchvision backend is not available$",
@@ -168,6 +171,7 @@ def mixins() -> Path:
         ("gmvq_model.py", 136),
         ("gmvq_image_processor.py", 11),
         ("t5_vqvae_model.py", 196),
+        ("topic_vq_model.py", 130),
     ],
 )
 def test_upstream_suite(suite: str, least_passed: int, mixins: Path, tmp_path: Path) -> None:
