@@ -363,6 +363,7 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.models",
         "hf_vq.topics",
     },
+    "src/hf_vq/topic_pipelines.py": {"transformers", "hf_vq.topics.estimator"},
     "src/hf_vq/pipelines.py": {"torch", "transformers", "numpy", "PIL"},
     "src/hf_vq/hub.py": {
         "huggingface_hub",

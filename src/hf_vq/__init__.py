@@ -21,14 +21,17 @@ from .models import (
     T5VQVAEForConditionalGeneration,
     TopicVQConfig,
     TopicVQModel,
+    TopicVQProcessor,
 )
 from .pipelines import register_pipelines
 from .text_pipelines import register_text_pipelines
+from .topic_pipelines import register_topic_pipelines
 
 __version__ = "0.1.0"
 
 register_pipelines()
 register_text_pipelines()
+register_topic_pipelines()
 
 __all__ = [
     "GMVQConfig",
@@ -38,5 +41,6 @@ __all__ = [
     "T5VQVAEForConditionalGeneration",
     "TopicVQConfig",
     "TopicVQModel",
+    "TopicVQProcessor",
     "__version__",
 ]

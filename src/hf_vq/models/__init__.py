@@ -13,7 +13,7 @@
 # limitations under the License.
 """The models, and the one list of them: importing this registers every row with the Auto classes."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoProcessor
 
 # The top-level name is a placeholder without torchvision before transformers 5.23.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
@@ -25,6 +25,7 @@ from .image_processing_gmvq import GMVQImageProcessor
 from .modeling_gmvq import GMVQModel
 from .modeling_t5_vqvae import T5VQVAEForConditionalGeneration
 from .modeling_topic_vq import TopicVQModel
+from .processing_topic_vq import TopicVQProcessor
 
 # configuration, model, Auto class: facts that hub.py and the common tests iterate over, not a plug-in system
 MODELS = (
@@ -37,6 +38,7 @@ for config_class, model_class, auto_class in MODELS:
     AutoConfig.register(config_class.model_type, config_class)
     auto_class.register(config_class, model_class)
 AutoImageProcessor.register(GMVQConfig, image_processor_classes={"pil": GMVQImageProcessor})
+AutoProcessor.register(TopicVQConfig, TopicVQProcessor)
 
 __all__ = [
     "MODELS",
@@ -47,4 +49,5 @@ __all__ = [
     "T5VQVAEForConditionalGeneration",
     "TopicVQConfig",
     "TopicVQModel",
+    "TopicVQProcessor",
 ]

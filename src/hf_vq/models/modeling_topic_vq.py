@@ -568,13 +568,31 @@ class TopicVQModel(TopicVQPreTrainedModel):
         if config.topic_init == "clusters":
             features = self.features(counts, document_vectors)
             points = features[:, len(counts[0]) :] if config.document_vector else features
-            self._set_topics_from_clusters(counts, F.normalize(points, dim=-1), generator)
+            points = F.normalize(points, dim=-1)
+            centers, _ = kmeans(points, config.num_topics, generator=generator)
+            if config.seed_words:
+                centers = self._guide_clusters(centers, points, word_counts)
+            self._set_topics_from_clusters(counts, points, centers)
+
+    def _guide_clusters(
+        self, centers: torch.Tensor, points: torch.Tensor, word_counts: torch.Tensor
+    ) -> torch.Tensor:
+        """Guided topics start where the documents with their seed words lie; the nearest clusters make room."""
+        seeds = word_counts.new_zeros(self.config.vocab_size, len(self.config.seed_words))
+        for topic, words in enumerate(self.config.seed_words):
+            seeds[words, topic] = 1
+        found = (word_counts.float() @ seeds.float() > 0).float()
+        for topic in range(len(self.config.seed_words)):
+            if found[:, topic].any():
+                guide = F.normalize(found[:, topic] @ points, dim=-1)
+                nearest = topic + int((centers[topic:] - guide).square().sum(dim=-1).argmin())
+                centers[nearest], centers[topic] = centers[topic].clone(), guide
+        return centers
 
     def _set_topics_from_clusters(
-        self, counts: torch.Tensor, points: torch.Tensor, generator: torch.Generator | None
+        self, counts: torch.Tensor, points: torch.Tensor, centers: torch.Tensor
     ) -> None:
         """Eq. (30): a topic starts as what is special in the codes of a cluster of documents."""
-        centers, _ = kmeans(points, self.config.num_topics, generator=generator)
         frequencies = counts.sum(dim=0) + 1e-3
         frequencies = frequencies / frequencies.sum()
         bags = torch.zeros_like(self.topic_codes)

@@ -278,7 +278,7 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
     def _fit_encoder(self, texts: list[str], given: bool) -> WordEncoder | None:
         if given:  # it may be needed later, for new documents
             return None if isinstance(self.encoder, str | Path) else self.encoder
-        levers = TopicVQConfig(**checks.model_options(self.model_options))
+        levers = checks.make_config(**checks.model_options(self.model_options))
         return make_encoder(self.encoder, levers, texts, self.processor_, self.seed)
 
     def _config(self, embeddings: WordEmbeddings) -> TopicVQConfig:
@@ -288,7 +288,7 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
             seeds = list(seeds.values())
         options = checks.model_options(self.model_options)
         facts = encoder_facts(self.encoder if self._encoder is None else self._encoder)
-        return TopicVQConfig(
+        return checks.make_config(
             num_topics=int(self.num_topics),
             vocab_size=self.processor_.vocab_size,
             word_embedding_dim=embeddings.dim,

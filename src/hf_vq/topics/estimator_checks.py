@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from hf_vq.models.configuration_topic_vq import TopicVQConfig
 from hf_vq.models.processing_topic_vq import TopicVQProcessor, check_documents
@@ -67,6 +68,14 @@ def training_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Fields of `TopicTrainingConfig`, refused if there is no such field."""
     known = {field.name for field in dataclasses.fields(TopicTrainingConfig)} - OWN_TRAINING_FIELDS
     return _known("training_options", options, known)
+
+
+def make_config(**fields: Any) -> TopicVQConfig:
+    """A configuration, refused with the one kind of error that users of estimators expect."""
+    try:
+        return TopicVQConfig(**fields)
+    except StrictDataclassError as error:
+        raise ValueError(str(error.__cause__ or error)) from error
 
 
 def check_num_topics(num_topics: Any) -> None:
@@ -119,7 +128,7 @@ def report(placed: PlacedDocuments, model: Any) -> None:
             len(placed),
         )
     unused = (~model.active_topics).nonzero().flatten().tolist()
-    if unused:
+    if unused and len(model.active_topics) > 1:
         logger.warning("no document has more than an even share of the topics %s", unused)
 
 
@@ -153,6 +162,7 @@ def _known(name: str, options: Mapping[str, Any] | None, known: set[str]) -> dic
 __all__ = [
     "check_num_topics",
     "check_size",
+    "make_config",
     "model_options",
     "plain",
     "read_texts",

@@ -84,8 +84,9 @@ class TopicOperations:
 
     def topic_table(self, top_n: int = 10, documents: Documents = None) -> OperationTable:
         """All topics: label, share, number of documents, words; of a loaded model without documents only the words."""
+        topics = self.topics_
         known = documents is not None or self._learned is not None
-        return tables.topic_table(self.topics_, self.place(documents) if known else None, top_n)
+        return tables.topic_table(topics, self.place(documents) if known else None, top_n)
 
     def topic_words(self, topic: int, top_n: int = 10) -> OperationTable:
         """The words of one topic with their weights."""
@@ -104,6 +105,7 @@ class TopicOperations:
 
     def find_topics(self, query: str, top_n: int = 5) -> OperationTable:
         """The topics nearest to a text, a word or a whole document."""
+        check_is_fitted(self, "model_")
         counts = self._count_codes([query])[0]
         return tables.search_table(self.topics_, query, query_point(self.model_, counts), top_n)
 

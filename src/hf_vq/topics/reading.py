@@ -22,7 +22,12 @@ import torch
 from scipy import sparse
 
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
-from hf_vq.models.topic_ranking import rank_by_ctfidf, rank_by_frex, rank_by_relevance
+from hf_vq.models.topic_ranking import (
+    rank_by_ctfidf,
+    rank_by_exclusivity,
+    rank_by_frex,
+    rank_by_relevance,
+)
 
 from .corpus import TopicCorpus
 from .operations import PlacedDocuments, Topics, merge_proportions, merge_topics, word_topics
@@ -124,7 +129,7 @@ def read_words(
 
 
 def _rank_merged(model: Any, topics: Topics, topic_map: np.ndarray) -> np.ndarray:
-    """Ranks anew, eq. (21)-(24): a word that several members had may be the merged topic's own."""
+    """Ranks anew, eq. (21)-(24) and (31): a word that several members had may be the merged topic's own."""
     config, statistics = model.config, model.statistics
     probs = torch.from_numpy(topics.word_probs)
     if config.topic_word_ranking == "frex":
@@ -133,10 +138,13 @@ def _rank_merged(model: Any, topics: Topics, topic_map: np.ndarray) -> np.ndarra
         frequencies = statistics.word_frequencies.cpu().double() + 1
         shares = frequencies / frequencies.sum()
         return rank_by_relevance(probs, shares, config.topic_word_ranking_weight).numpy()
-    if config.topic_word_ranking == "ctfidf":
-        counts = statistics.topic_word_counts.cpu().double()
-        merged = torch.zeros(len(topics), counts.shape[1], dtype=counts.dtype)
-        return rank_by_ctfidf(merged.index_add_(0, torch.from_numpy(topic_map), counts)).numpy()
+    if config.topic_word_ranking in ("ctfidf", "exclusive"):
+        members = statistics.topic_word_counts.cpu().double()
+        counts = members.new_zeros(len(topics), members.shape[1])
+        counts.index_add_(0, torch.from_numpy(topic_map), members)
+        if config.topic_word_ranking == "ctfidf":
+            return rank_by_ctfidf(counts).numpy()
+        return rank_by_exclusivity(counts, config.topic_word_exclusivity).numpy()
     # Scores have no meaning of their own for a merged topic, and probabilities are what was averaged.
     return topics.word_weights
 
