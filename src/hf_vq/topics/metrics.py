@@ -13,7 +13,7 @@
 # limitations under the License.
 """How good are topics? Coherence, diversity, agreement with labels, likelihood, stability.
 
-Pure functions of lists of words and arrays, whatever model they come from. The formulas M1 to M13 are
+Pure functions of lists of words and arrays, whatever model they come from. The formulas M1 to M12 are
 those of docs/topic_metrics.md. A purity grows with the number of clusters: never print it alone.
 """
 
