@@ -34,6 +34,7 @@ from hf_vq.models.topic_inference import (
     log_sum_exp,
     sample_proportions,
     topic_similarity,
+    word_ambiguity,
 )
 from hf_vq.models.topic_ranking import (
     rank_by_ctfidf,
@@ -295,11 +296,35 @@ class TestRanking:
         assert (rank_by_ctfidf(torch.zeros(2, 3)) == 0).all()
 
     def test_exclusivity_by_hand(self):
-        counts = torch.tensor([[4.0, 0.0, 2.0], [0.0, 4.0, 4.0]])
-        expected = torch.tensor([[4 / 6, 0.0, 2 / 6 / 9], [0.0, 4 / 8, 4 / 8 * 4 / 9]])
-        torch.testing.assert_close(rank_by_exclusivity(counts, 2.0), expected)
-        torch.testing.assert_close(rank_by_exclusivity(counts, 0.0)[0, 2], torch.tensor(2 / 6))
-        assert (rank_by_exclusivity(torch.zeros(2, 3), 2.0) == 0).all()
+        counts = torch.tensor([[4.0, 0.0, 4.0], [0.0, 4.0, 4.0]])
+        explained = torch.tensor([[6.0, 0.0, 2.0], [0.0, 2.0, 6.0]])
+        # a word's shares of two topics that explain 8 words each: 1 and 0, 0 and 1, 1/4 and 3/4
+        expected = torch.tensor([[0.5, 0.0, 0.5 / 4 / 9], [0.0, 0.5, 0.5 * 3 / 4]])
+        torch.testing.assert_close(rank_by_exclusivity(counts, explained, 2.0), expected)
+        expected[0, 2] = 0.5 / 4
+        torch.testing.assert_close(rank_by_exclusivity(counts, explained, 0.0), expected)
+        nothing = torch.zeros(2, 3)
+        assert (rank_by_exclusivity(nothing, nothing, 2.0) == 0).all()
+
+
+class TestWordAmbiguity:
+    def test_by_hand(self):
+        # word 0 is of topic 0 alone, word 1 of both alike, in the eyes of topics of unequal size
+        log_probs = torch.log(torch.tensor([[0.5, 0.2], [1e-20, 0.6]]))
+        shares = torch.tensor([0.75, 0.25])
+        found = word_ambiguity(log_probs, shares, torch.tensor([0.3, 0.7]))
+        assert found.item() == pytest.approx(0.7 * math.log(2), rel=1e-5)
+
+    def test_its_gradient_makes_words_exclusive(self):
+        scores = torch.randn(3, 5).requires_grad_()
+        optimizer = torch.optim.Adam([scores], lr=0.1)
+        weights = torch.full((3,), 1 / 3), torch.full((5,), 0.2)
+        for _ in range(200):
+            loss = word_ambiguity(torch.log_softmax(scores, dim=1), *weights)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert loss < 0.05
 
 
 class TestDocumentation:

@@ -40,6 +40,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "latent_dropout": 0.0,
         "inference_dropout": 0.0,
         "topic_dropout": 0.0,
+        "topic_temperature": 1.0,
+        "proportion_temperature": 1.0,
         "prior_mean_init": None,
         "topic_init": "random",
         "topic_combination": "product",
@@ -49,6 +51,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "code_loss_weight": 0.0,
         "kl_warmup": 0.0,
         "loss_reduction": "mean",
+        "topic_separation": "embeddings",
         "topic_separation_weight": 0.0,
         "topic_word_ranking": "score",
     },
@@ -71,6 +74,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "latent_dropout": 0.2,
         "inference_dropout": 0.2,
         "topic_dropout": 0.2,
+        "topic_temperature": 1.0,
+        "proportion_temperature": 1.0,
         "prior_mean_init": 0.0,
         "topic_init": "random",
         "topic_combination": "product",
@@ -80,6 +85,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "code_loss_weight": 1.0,
         "kl_warmup": 0.0,
         "loss_reduction": "sum",
+        "topic_separation": "embeddings",
         "topic_separation_weight": 0.0,
         "topic_word_ranking": "score",
     },
@@ -102,6 +108,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "latent_dropout": 0.0,
         "inference_dropout": 0.2,
         "topic_dropout": 0.0,
+        "topic_temperature": 0.75,
+        "proportion_temperature": 0.25,
         "prior_mean_init": None,
         "topic_init": "clusters",
         "topic_combination": "mixture",
@@ -111,7 +119,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "code_loss_weight": 1.0,
         "kl_warmup": 0.2,
         "loss_reduction": "mean",
-        "topic_separation_weight": 0.0,
+        "topic_separation": "words",
+        "topic_separation_weight": 0.1,
         "topic_word_ranking": "exclusive",
     },
 }
@@ -165,6 +174,8 @@ class TopicVQConfig(PreTrainedConfig):
         latent_dropout: lever, of the latents, in training.
         inference_dropout: lever, of what the last layers of the inference network read, in training.
         topic_dropout: lever, of the topic proportions in eq. (12), in training.
+        topic_temperature: lever, of the softmax of eq. (9).
+        proportion_temperature: lever, by which `infer_topics` sharpens proportions, eq. (34).
         prior_concentration: of the Dirichlet distribution whose softmax form the prior starts as, one number
             or one for each topic; eq. (10) is 1.
         prior_mean_init: lever, added to the mean of the prior at its start; `None` is 1 / K.
@@ -185,9 +196,10 @@ class TopicVQConfig(PreTrainedConfig):
         kl_loss_weight: weight of eq. (11).
         kl_warmup: lever, share of the topic stage over which that weight rises from 0, eq. (19).
         loss_reduction: lever, over documents, `"mean"` or `"sum"`.
-        topic_separation_weight: lever, weight of eq. (20), which keeps topics apart.
+        topic_separation: lever, what keeps topics apart, their `"embeddings"`, eq. (20), or their `"words"`, eq. (33).
+        topic_separation_weight: lever, its weight.
         topic_word_ranking: lever, how `topic_words` ranks: `"score"`, `"probability"`, `"relevance"`, `"frex"`,
-            `"ctfidf"` or `"exclusive"`, eq. (21)-(24), (31).
+            `"ctfidf"` or `"exclusive"`, eq. (21)-(24), (32).
         topic_word_ranking_weight: the weight in `"relevance"` and `"frex"`.
         topic_word_exclusivity: the exponent in `"exclusive"`.
         seed_words: for each guided topic, from the first on, the ids of words that it shall have, eq. (25).
@@ -241,6 +253,8 @@ class TopicVQConfig(PreTrainedConfig):
     latent_dropout: float | int | None = None
     inference_dropout: float | int | None = None
     topic_dropout: float | int | None = None
+    topic_temperature: float | int | None = None
+    proportion_temperature: float | int | None = None
     prior_concentration: float | int | list[float | int] = 1.0
     prior_mean_init: float | int | None = None
     prior_learned: bool = True
@@ -255,10 +269,11 @@ class TopicVQConfig(PreTrainedConfig):
     kl_loss_weight: float | int = 1.0
     kl_warmup: float | int | None = None
     loss_reduction: str | None = None
+    topic_separation: str | None = None
     topic_separation_weight: float | int | None = None
     topic_word_ranking: str | None = None
     topic_word_ranking_weight: float | int = 0.5
-    topic_word_exclusivity: float | int = 2.0
+    topic_word_exclusivity: float | int = 8.0
     seed_words: list[list[int]] | None = None
     seed_loss_weight: float | int = 1.0
     topic_labels: list[str] | None = None
@@ -286,12 +301,13 @@ class TopicVQConfig(PreTrainedConfig):
             "commitment_loss_weight revival_threshold word_loss_weight code_loss_weight "
             "kl_loss_weight topic_separation_weight seed_loss_weight topic_word_exclusivity"
         )
+        temperatures = "expansion_temperature topic_temperature proportion_temperature"
         shares = "kl_warmup topic_word_ranking_weight"
         dropouts = "latent_dropout inference_dropout topic_dropout"
         for names, is_valid, expected in (
             (at_least_one, lambda value: value >= 1, "at least 1"),
             (at_least_zero, lambda value: value >= 0, "at least 0"),
-            ("expansion_temperature", lambda value: value > 0, "a positive number"),
+            (temperatures, lambda value: value > 0, "a positive number"),
             ("ema_decay", lambda value: 0 < value < 1, "a number between 0 and 1"),
             (shares, lambda value: 0 <= value <= 1, "a number from 0 to 1"),
             (dropouts, lambda value: 0 <= value < 1, "a number from 0 to below 1"),
@@ -324,6 +340,7 @@ class TopicVQConfig(PreTrainedConfig):
             "topic_standardization": ("standard", "center", "none"),
             "background": ("log_frequency", "none"),
             "loss_reduction": ("mean", "sum"),
+            "topic_separation": ("embeddings", "words"),
             "topic_word_ranking": RANKINGS,
             "objective": ("codebook", "topics", "joint"),
         }

@@ -36,8 +36,10 @@ from .topic_inference import (
     TopicMixture,
     TopicPrior,
     TopicProduct,
+    count_topic_words,
     sample_proportions,
     topic_similarity,
+    word_ambiguity,
 )
 from .topic_ranking import rank_by_ctfidf, rank_by_exclusivity, rank_by_frex, rank_by_relevance
 from .topic_vq_layers import (
@@ -93,7 +95,7 @@ class TopicVQOutput(ModelOutput):
         word_loss: `()`, negative log-likelihood of a document's words, eq. (15).
         code_loss: `()`, negative log-likelihood of a document's codes, eq. (12).
         kl_loss: `()`, eq. (11), before its weight and the warm-up of eq. (19).
-        separation_loss: `()`, eq. (20).
+        separation_loss: `()`, eq. (20) or (33).
         seed_loss: `()`, eq. (25).
         reconstruction: `(B, N, word_embedding_dim)`.
         topic_proportions: `(B, K)`, a draw in training, otherwise of the posterior's mean.
@@ -256,19 +258,26 @@ class TopicVQModel(TopicVQPreTrainedModel):
         code_counts: torch.Tensor,
         document_vectors: torch.Tensor | None = None,
         num_samples: int = 0,
+        temperature: float | None = None,
     ) -> torch.Tensor:
         """Bags `(B, codebook_size)` to topic proportions `(B, K)`, of each document for itself.
 
         A document without words gets those of the prior. With `num_samples` the mean of so many draws from
         the posterior takes the place of the softmax of its mean.
+
+        Proportions are sharpened, eq. (34), with the `proportion_temperature` of the configuration if no
+        `temperature` is given; those that the model itself computes with, and `predict_words` expects, have 1.
         """
         was_training = self.training
         self.eval()
         mean, log_variance = self._posterior(code_counts, document_vectors)
         self.train(was_training)
+        if temperature is None:
+            temperature = self.config.proportion_temperature
+        temperature = temperature * self.config.topic_temperature
         if num_samples == 0:
-            return torch.softmax(mean, dim=-1)
-        draws = (sample_proportions(mean, log_variance) for _ in range(num_samples))
+            return torch.softmax(mean / temperature, dim=-1)
+        draws = (sample_proportions(mean, log_variance, temperature) for _ in range(num_samples))
         return torch.stack(list(draws)).mean(dim=0)
 
     @torch.no_grad()
@@ -341,10 +350,13 @@ class TopicVQModel(TopicVQPreTrainedModel):
         elif ranking == "frex":
             values = rank_by_frex(self.topic_word_probs, weight)
         elif ranking == "ctfidf":
-            values = rank_by_ctfidf(self._need("topic_word_counts", "set_topic_statistics"))
+            values = rank_by_ctfidf(self._need("topic_word_counts", "add_topic_statistics"))
         else:
-            counts = self._need("topic_word_counts", "set_topic_statistics")
-            values = rank_by_exclusivity(counts, self.config.topic_word_exclusivity)
+            values = rank_by_exclusivity(
+                self._need("topic_word_counts", "add_topic_statistics"),
+                self.statistics.explained_word_counts,
+                self.config.topic_word_exclusivity,
+            )
         weights, words = values.sort(dim=-1, descending=True, stable=True)
         return words[:, :top_n], weights[:, :top_n]
 
@@ -425,9 +437,9 @@ class TopicVQModel(TopicVQPreTrainedModel):
             raise ValueError("the loss of topics needs word_counts; or set return_loss=False")
         mean, log_variance = self._posterior(code_counts, document_vectors)
         if self.training:
-            proportions = sample_proportions(mean, log_variance)
+            proportions = sample_proportions(mean, log_variance, config.topic_temperature)
         else:
-            proportions = torch.softmax(mean, dim=-1)
+            proportions = torch.softmax(mean / config.topic_temperature, dim=-1)
         output = {
             "topic_proportions": proportions,
             "posterior_mean": mean,
@@ -454,7 +466,10 @@ class TopicVQModel(TopicVQPreTrainedModel):
             "kl_factor": self.kl_warmup(),
         }
         if config.topic_separation_weight:
-            output["separation_loss"] = topic_similarity(topic_embeddings)
+            separation_loss = topic_similarity(topic_embeddings)
+            if config.topic_separation == "words":
+                separation_loss = self._ambiguity(scores, proportions, word_counts)
+            output["separation_loss"] = separation_loss
         if config.seed_words:
             output["seed_loss"] = self._seed_loss(scores)
         return output
@@ -496,6 +511,18 @@ class TopicVQModel(TopicVQPreTrainedModel):
     def _with_background(self, scores: torch.Tensor) -> torch.Tensor:
         bias = self.word_mixture.bias
         return torch.log_softmax(scores if bias is None else scores + bias, dim=-1)
+
+    def _ambiguity(
+        self, scores: torch.Tensor, proportions: torch.Tensor, word_counts: torch.Tensor
+    ) -> torch.Tensor:
+        """Eq. (33), in nats per document as the losses beside it."""
+        frequencies = self.statistics.word_frequencies + 1
+        entropy = word_ambiguity(
+            self._with_background(scores),
+            proportions.detach().mean(dim=0),
+            frequencies / frequencies.sum(),
+        )
+        return entropy * (word_counts.sum() / len(word_counts))
 
     def _seed_loss(self, scores: torch.Tensor) -> torch.Tensor:
         """Eq. (25): mean over seeds of the negative log-probability in their topics."""
@@ -627,12 +654,34 @@ class TopicVQModel(TopicVQPreTrainedModel):
                 mixture.bias.copy_(torch.log((buffer + 1) / (buffer.sum() + len(buffer))))
 
     @torch.no_grad()
-    def set_topic_statistics(
-        self, topic_word_counts: torch.Tensor, max_proportions: torch.Tensor
+    def clear_topic_statistics(self) -> None:
+        """Forget what topics have in which documents."""
+        for name in ("topic_word_counts", "explained_word_counts", "max_proportions"):
+            getattr(self.statistics, name).zero_()
+
+    @torch.no_grad()
+    def add_topic_statistics(
+        self,
+        code_counts: torch.Tensor,
+        word_counts: torch.Tensor,
+        document_vectors: torch.Tensor | None = None,
     ) -> None:
-        """Say what the topics have in training: words `(K, V)`, counted in shares, and their largest shares `(K,)`."""
-        self.statistics.topic_word_counts.copy_(topic_word_counts)
-        self.statistics.max_proportions.copy_(max_proportions)
+        """Note what the topics have in some documents, eq. (24) and (31), for rankings and `active_topics`.
+
+        Call it for all training documents, batch by batch, when the topics are learned. Takes what `forward`
+        takes.
+        """
+        self._check_word_counts(word_counts, len(code_counts))
+        proportions = self.infer_topics(code_counts, document_vectors, temperature=1.0)
+        counts, explained = count_topic_words(
+            proportions, self.topic_word_probs, word_counts.float()
+        )
+        statistics = self.statistics
+        statistics.topic_word_counts += counts
+        statistics.explained_word_counts += explained
+        has_words = code_counts.sum(dim=1, keepdim=True) > 0
+        largest = torch.where(has_words, proportions, 0.0).amax(dim=0)
+        statistics.max_proportions.copy_(torch.maximum(statistics.max_proportions, largest))
 
     def set_objective(self, objective: str, num_steps: int = 0) -> None:
         """Begin a stage: what `forward` optimizes by default, and which parameters learn.

@@ -173,10 +173,12 @@ class TopicInference(nn.Module):
         return mean, self.log_variance_norm(self.log_variance(hidden).float())
 
 
-def sample_proportions(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+def sample_proportions(
+    mean: torch.Tensor, log_variance: torch.Tensor, temperature: float = 1.0
+) -> torch.Tensor:
     """A draw of the topic proportions `(B, K)`, eq. (9)."""
     noise = torch.randn_like(mean)
-    return torch.softmax(mean + torch.exp(0.5 * log_variance) * noise, dim=-1)
+    return torch.softmax((mean + torch.exp(0.5 * log_variance) * noise) / temperature, dim=-1)
 
 
 class TopicProduct(nn.Module):
@@ -322,3 +324,35 @@ def topic_similarity(topic_embeddings: torch.Tensor) -> torch.Tensor:
     similarities = (topic_embeddings @ topic_embeddings.T).clamp_min(0).square()
     others = similarities.sum() - similarities.diagonal().sum()
     return others / max(1, num_topics * (num_topics - 1))
+
+
+def word_ambiguity(
+    topic_word_log_probs: torch.Tensor, topic_shares: torch.Tensor, word_shares: torch.Tensor
+) -> torch.Tensor:
+    """Mean over words `(V,)` of the entropy of a word's topic, in nats, eq. (33); `topic_shares` is `(K,)`."""
+    log_joint = topic_word_log_probs + topic_shares.clamp_min(1e-30).log()[:, None]
+    log_topics = torch.log_softmax(log_joint, dim=0)
+    return -((log_topics.exp() * log_topics).sum(dim=0) * word_shares).sum()
+
+
+def count_topic_words(
+    proportions: torch.Tensor, topic_word_probs: torch.Tensor, word_counts: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Words of documents shared out to topics, eq. (24) and (31), both `(K, V)`.
+
+    Args:
+        proportions: `(B, K)`; a document's words go to its topics in these shares.
+        topic_word_probs: `(K, V)`; or each to the topics that explain it, by Bayes' rule.
+        word_counts: `(B, V)`, dense or sparse.
+    """
+    if word_counts.layout == torch.strided:
+        word_counts = word_counts.to_sparse()
+    documents, words, values = entries(word_counts)
+    shares = proportions.index_select(0, documents)
+    topics = topic_word_probs.T.contiguous()
+    likelihoods = (shares * topics.index_select(0, words)).sum(dim=-1).clamp_min(1e-30)
+    by_share, by_likelihood = (
+        torch.zeros_like(topics).index_add_(0, words, shares * weights[:, None])
+        for weights in (values, values / likelihoods)
+    )
+    return by_share.T, by_likelihood.T * topic_word_probs

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Which words stand for a topic: rankings of the same trained model, eq. (22)-(24) and (31) of docs/topics.md."""
+"""Which words stand for a topic: rankings of the same trained model, eq. (22)-(24) and (32) of docs/topics.md."""
 
 import torch
 
@@ -37,11 +37,17 @@ def rank_by_ctfidf(topic_word_counts: torch.Tensor) -> torch.Tensor:
     return topic_word_counts * torch.log1p(words_per_topic / word_counts.clamp_min(1e-12))
 
 
-def rank_by_exclusivity(topic_word_counts: torch.Tensor, exponent: float) -> torch.Tensor:
-    """Share of a word in the topic times the topic's share of the word, to a power, `(K, V)`, eq. (31)."""
-    counts = topic_word_counts
-    shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1e-12)
-    return shares * (counts / counts.sum(dim=0).clamp_min(1e-12)) ** exponent
+def rank_by_exclusivity(
+    topic_word_counts: torch.Tensor, explained_word_counts: torch.Tensor, exponent: float
+) -> torch.Tensor:
+    """How frequent a word is in the topic, times how much it is the topic's own, `(K, V)`, eq. (32)."""
+    frequency, explained = (
+        counts / counts.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        for counts in (topic_word_counts, explained_word_counts)
+    )
+    owned = explained / explained.sum(dim=0).clamp_min(1e-12)
+    largest = owned.max(dim=0).values.clamp_min(1e-12)
+    return frequency * owned * (owned / largest) ** exponent
 
 
 def _rank_shares(values: torch.Tensor) -> torch.Tensor:

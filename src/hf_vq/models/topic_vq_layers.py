@@ -110,6 +110,7 @@ class CorpusStatistics(nn.Module):
         self.word_frequencies = nn.Buffer(torch.zeros(config.vocab_size))
         self.code_frequencies = nn.Buffer(torch.zeros(config.codebook_size))
         self.topic_word_counts = nn.Buffer(torch.zeros(config.num_topics, config.vocab_size))
+        self.explained_word_counts = nn.Buffer(torch.zeros(config.num_topics, config.vocab_size))
         self.max_proportions = nn.Buffer(torch.zeros(config.num_topics))
 
     def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

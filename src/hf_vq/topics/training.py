@@ -50,6 +50,7 @@ from .training_run import (
     TopicTrainingConfig,
     check_output_dir,
     count_steps,
+    count_topic_steps,
     export,
     finish_without_steps,
     finished_stage,
@@ -253,7 +254,7 @@ def _train_topics(
     continued: bool,
 ) -> dict[str, Any]:
     batch_size = fit_batch(config.topic_batch_size, len(documents))
-    steps = count_steps(config.topic_epochs, len(documents), batch_size)
+    steps = count_topic_steps(config, len(documents), batch_size)
     eval_documents = None
     with stage_folder(config, "topics") as folder:
         training = stage_config(config, folder, config.topic_learning_rate, batch_size, steps)
@@ -307,31 +308,28 @@ def _start_topics(
 
 def _set_topic_statistics(model: Any, corpus: TopicCorpus, added: bool) -> None:
     """What the topics have in the corpus, batch by batch: neither all proportions nor all words at a time."""
-    config, statistics = model.config, model.statistics
-    counts = np.zeros((config.vocab_size, config.num_topics))
-    largest = np.zeros(config.num_topics, np.float32)
-    for rows, shares in _proportions(model, corpus, 4096):
-        counts += corpus.word_counts[rows].T @ shares
-        has_words = corpus.num_words[rows] > 0
-        largest = np.maximum(largest, (shares * has_words[:, None]).max(axis=0))
-    topic_word_counts = torch.from_numpy(counts.T).float()
-    max_proportions = torch.from_numpy(largest)
-    if added:
-        topic_word_counts = topic_word_counts + statistics.topic_word_counts.cpu()
-        max_proportions = torch.maximum(max_proportions, statistics.max_proportions.cpu())
-    model.set_topic_statistics(topic_word_counts, max_proportions)
+    if not added:
+        model.clear_topic_statistics()
+    for _, batch in _batches(model, corpus, 4096):
+        model.add_topic_statistics(**batch)
 
 
 def _proportions(
     model: Any, corpus: TopicCorpus, batch_size: int
 ) -> Iterator[tuple[slice, np.ndarray]]:
+    for rows, batch in _batches(model, corpus, batch_size):
+        del batch["word_counts"]
+        yield rows, model.infer_topics(**batch).cpu().numpy()
+
+
+def _batches(
+    model: Any, corpus: TopicCorpus, batch_size: int
+) -> Iterator[tuple[slice, dict[str, torch.Tensor]]]:
     for start in range(0, len(corpus), batch_size):
         rows = range(start, min(start + batch_size, len(corpus)))
         batch = corpus.collate(corpus.__getitems__(list(rows)))
-        inputs = {
-            n: batch[n].to(model.device) for n in ("code_counts", "document_vectors") if n in batch
-        }
-        yield slice(rows.start, rows.stop), model.infer_topics(**inputs).cpu().numpy()
+        tensors = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        yield slice(rows.start, rows.stop), tensors
 
 
 class _Rows(Dataset):
