@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from results import RESULTS, write_result
 from topic_corpora import CORPORA, Corpus, Part
-from topic_methods import METHODS
+from topic_methods import METHODS, OURS
 from topic_peers import TopicMethod
 from topic_tables import FOLDER, report
 
@@ -179,6 +179,8 @@ def installed_packages() -> dict[str, str]:
 def smoke() -> None:
     """Every method whose package is installed, on a few documents: that it runs, not how good it is."""
     bench = Bench("bbc_news", limit=150)
+    for _, _, training in OURS.values():
+        training |= {"codebook_words": 2000, "codebook_epochs": 1.0, "topic_epochs": 2.0}
     with tempfile.TemporaryDirectory() as folder:
         for name in METHODS:
             try:

@@ -1,0 +1,94 @@
+# Copyright 2026 The hf_vq Authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The parts of the topic benchmark that decide what its tables say."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from hf_vq.models.processing_topic_vq import TopicVQProcessor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from topic_corpora import Part, base_form  # noqa: E402
+from topic_tables import HEADLINE, mean_ranks  # noqa: E402
+from topic_text import DEFINITIONS, rank_as_ours  # noqa: E402
+
+VOCABULARY = {"country", "game", "make", "run", "life", "live", "wolf", "thesis", "big", "church"}
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("game", "game"),
+        ("games", "game"),
+        ("countries", "country"),
+        ("making", "make"),
+        ("running", "run"),
+        ("lives", "live"),
+        ("wolves", "wolf"),
+        ("theses", "thesis"),
+        ("bigger", "big"),
+        ("churches", "church"),
+        ("king", "king"),
+        ("s", "s"),
+    ],
+)
+def test_base_forms(word: str, expected: str) -> None:
+    assert base_form(word, VOCABULARY) == expected
+
+
+def test_second_halves_hold_what_first_halves_do_not() -> None:
+    processor = TopicVQProcessor(vocabulary=["sun", "star", "moon"], word_forms={"stars": "star"})
+    documents = ["The sun, a star; the moon and stars!", "moon", "", "Sun? Moon."]
+    words = [["sun", "star", "moon", "star"], ["moon"], [], ["sun", "moon"]]
+    part, rest = Part(documents, words, np.arange(4)).halves(processor)
+    assert part.documents == ["The sun, a star; the ", "Sun? "]
+    assert part.words == [["sun", "star"], ["sun"]]
+    assert part.labels.tolist() == [0, 3]
+    assert rest.toarray().tolist() == [[0, 1, 1], [0, 0, 1]]
+
+
+def records(**figures: float) -> list[dict]:
+    return [{"metrics": figures}]
+
+
+def test_mean_ranks_by_hand() -> None:
+    keys = [key for _, key, _, _ in HEADLINE]
+    assert len(keys) == 4
+    methods = {
+        "a": records(**dict(zip(keys, [0.3, 0.9, 0.5, 0.5], strict=True))),
+        "b": records(**dict(zip(keys, [0.2, 0.9, 0.6, 0.4], strict=True))),
+        "c": records(**dict(zip(keys, [0.1, 0.8, 0.4, 0.3], strict=True))),
+    }
+    assert mean_ranks(methods) == {"a": 5.5 / 4, "b": 6.5 / 4, "c": 3}
+
+
+def test_a_figure_that_one_method_lacks_ranks_nobody() -> None:
+    keys = [key for _, key, _, _ in HEADLINE]
+    full = dict.fromkeys(keys, 0.5)
+    methods = {"a": records(**full), "b": records(**full | {keys[0]: None})}
+    assert mean_ranks(methods) == {"a": 1.5, "b": 1.5}
+
+
+def test_our_ranking_prefers_words_of_one_topic() -> None:
+    counts = csr_array(np.array([[9, 4, 0], [9, 0, 3]]))
+    assert rank_as_ours(np.eye(2), counts, top_n=1).tolist() == [[1], [2]]
+
+
+def test_every_headline_has_a_definition() -> None:
+    assert all(key in DEFINITIONS for _, key, _, _ in HEADLINE)
