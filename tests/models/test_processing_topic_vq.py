@@ -20,7 +20,7 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from transformers import AutoProcessor, PreTrainedTokenizerFast
+from transformers import AutoProcessor, PreTrainedTokenizerFast, dynamic_module_utils
 
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
 
@@ -285,3 +285,24 @@ def test_the_rule_of_content_words_is_told_apart():
         TopicVQProcessor(stop_words=["a", "b"], code_words="vocabulary", vocabulary=["x"]),
     ]
     assert len({rule, *(other.content_rule for other in others)}) == 6
+
+
+@pytest.mark.parametrize("with_tokenizer", [True, False])
+def test_published_code_makes_the_same_processor(tokenizer, tmp_path, monkeypatch, with_tokenizer):
+    """On the Hub the processor travels as source files, which have nothing of our package around them."""
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(TopicVQProcessor, "_auto_class", "AutoProcessor")
+    processor = TopicVQProcessor(tokenizer if with_tokenizer else None, stop_words="english")
+    processor.fit_vocabulary(TEXTS).save_pretrained(tmp_path / "published")
+    files = {path.name for path in (tmp_path / "published").iterdir()}
+    assert {"processing_topic_vq.py", "topic_vq_words.py"} <= files
+    config = json.loads((tmp_path / "published" / "processor_config.json").read_text("utf-8"))
+    assert config["auto_map"] == {"AutoProcessor": "processing_topic_vq.TopicVQProcessor"}
+    remote = dynamic_module_utils.get_class_from_dynamic_module(
+        config["auto_map"]["AutoProcessor"], str(tmp_path / "published")
+    )
+    assert remote is not TopicVQProcessor
+    loaded = remote.from_pretrained(tmp_path / "published")
+    assert loaded.content_rule == processor.content_rule
+    assert (loaded.count_words(TEXTS) != processor.count_words(TEXTS)).nnz == 0
+    assert (loaded.tokenizer is not None) == with_tokenizer
