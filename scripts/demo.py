@@ -15,11 +15,11 @@
 # requires-python = ">=3.11"
 # dependencies = ["hf_vq[demo]"]
 # ///
-"""Train small models on images and on mathematics, check that they reload, and show the results on one page.
+"""Train small models on images, mathematics and documents, check that they reload, show the results on one page.
 
     python scripts/demo.py
 
-It takes about four minutes on two CPU cores, needs no network, and writes `runs/demo/index.html`. A further model is
+It takes about six minutes on two CPU cores, needs no network, and writes `runs/demo/index.html`. A further model is
 one more function in `DEMOS` that returns its section of the page.
 """
 
@@ -30,10 +30,11 @@ from pathlib import Path
 from demo_sections.gmvq import gmvq_section
 from demo_sections.page import DemoConfig, write_page
 from demo_sections.t5_vqvae import t5_vqvae_section
+from demo_sections.topic_vq import topic_vq_section
 
 from hf_vq.training import parse_config
 
-DEMOS = [gmvq_section, t5_vqvae_section]
+DEMOS = [gmvq_section, t5_vqvae_section, topic_vq_section]
 
 
 def main(argv: Sequence[str] | None = None) -> Path:

@@ -37,8 +37,10 @@ def demo(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     import demo
-    from demo_sections import t5_vqvae
+    from demo_sections import t5_vqvae, topic_vq
 
+    monkeypatch.setattr(topic_vq, "MAX_PER_LIBRARY", 8)
+    monkeypatch.setattr(topic_vq, "NUM_TOPICS", 5)
     # Sympy takes its time.
     for name, number in (("NUM_TRAIN", 200), ("NUM_TEST", 40), ("NUM_EDITS", 10)):
         monkeypatch.setattr(t5_vqvae, name, number)
@@ -50,7 +52,7 @@ def demo(tmp_path, monkeypatch):
 class Page(HTMLParser):
     """What a page holds: its tags with their attributes, and its text."""
 
-    VOID = {"meta", "img", "line", "rect", "path"}
+    VOID = {"meta", "img", "line", "rect", "path", "circle"}
 
     def __init__(self, text):
         super().__init__()
@@ -74,7 +76,8 @@ class Page(HTMLParser):
         self.text += data
 
 
-OPTIONS = ["--max_steps", "3", "--text_max_steps", "8", "--progress_bar", "false"]
+OPTIONS = ["--max_steps", "3", "--text_max_steps", "8", "--topic_epochs", "3"]
+OPTIONS += ["--progress_bar", "false"]
 
 
 def test_demo(demo, capsys):
@@ -98,6 +101,7 @@ def test_demo(demo, capsys):
     assert f"{record['metrics']['mse']:.5f}" in page.text
     assert record["data"]["revision"] in page.text
     check_text_section(page)
+    check_topic_section(page)
 
     # Another run starts its curves afresh, in place of the last ones.
     demo.main(OPTIONS)
@@ -116,6 +120,16 @@ def check_text_section(page):
         assert title in page.text
 
 
+def check_topic_section(page):
+    metrics = read_record("runs/demo/topic-vq-demo/final.json")["metrics"]
+    assert metrics["num_topics"] == 5
+    for name in ("kmeans_purity", "probe_accuracy"):
+        assert f"{metrics[name]:.1%}" in page.text
+    assert sum(tag == "circle" for tag, _ in page.tags) == metrics["num_documents"] > 10
+    labels = [a for tag, a in page.tags if tag == "text" and a.get("class") == "label"]
+    assert len(labels) == 5
+
+
 def test_letters_are_not_those_of_functions(demo):
     from demo_sections import t5_vqvae
 
@@ -130,6 +144,7 @@ def test_a_model_that_reloads_differently_ends_the_demo(demo, monkeypatch):
         save(self, *args, **kwargs | {"state_dict": weights})
 
     monkeypatch.setattr(GMVQModel, "save_pretrained", save_something_else)
+    monkeypatch.setattr(demo, "DEMOS", demo.DEMOS[:1])
     with pytest.raises(
         SystemExit, match=r"gmvq-demo/final: the codes of the reloaded model differ"
     ):
@@ -161,6 +176,13 @@ def test_plots(demo):
     curve = page.loss_plot({"loss": [(1, 100.0), (2, 0.0), (3, 1.0), (4, 10.0)]})
     (path,) = [attributes["d"] for tag, attributes in Page(curve).tags if tag == "path"]
     assert path.count("M") == 2  # the zero is a gap
+    points = page.scatter_plot(
+        [(0, 1), (2, 3), (4, 1)], ["#000"] * 3, ["<a>", "b", "c"], [("d", (2, 2))]
+    )
+    circles = [a for tag, a in Page(points).tags if tag == "circle"]
+    assert [float(a["cx"]) for a in circles] == [8, 360, 712]  # from edge to edge
+    assert [float(a["cy"]) for a in circles] == [512, 8, 512]
+    assert "<title>&lt;a&gt;</title>" in points
     assert [page.nice_step(rough) for rough in (0.3, 1.2, 40, 50.0, 60)] == [1, 2, 50, 50, 100]
 
 

@@ -40,6 +40,9 @@ class DemoConfig:
     )
     max_steps: int = option(1500, "Updates of the weights of GM-VQ.")
     text_max_steps: int = option(2000, "Updates of the weights of T5VQVAE.")
+    topic_epochs: float | None = option(
+        None, "Passes of TopicVQ over the documents; unset: its default."
+    )
     seed: int = option(0, "Seed of the weights, of the data order and of the codebook's start.")
     progress_bar: bool = option(True, "Show progress bars.")
 
@@ -75,6 +78,7 @@ def image_tag(image: Image.Image, text: str, css_class: str = "") -> str:
 
 # Of every plot, in units of its own: the page scales it.
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 280, 48, 28, 8
+MAP_HEIGHT = 520
 
 
 def legend(names: Sequence[str]) -> str:
@@ -162,6 +166,36 @@ def loss_plot(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
         marks.append(f'<path class="curve" stroke="var(--s{series})" d="{"".join(path)}"/>')
     ticks = {(tick - low) / (high - low): f"{10.0**tick:g}" for tick in range(low, high + 1)}
     return plot(list(curves), marks, ticks, f"{last:,} steps")
+
+
+def scatter_plot(
+    points: Iterable[Sequence[float]],
+    colors: Sequence[str],
+    titles: Sequence[str],
+    labels: Iterable[tuple[str, Sequence[float]]],
+) -> str:
+    """Return a card with points in the plane, and labels at places among them."""
+    places = [tuple(map(float, point)) for point in points]
+    low, high = (tuple(pick(axis) for axis in zip(*places, strict=True)) for pick in (min, max))
+
+    def place(point: Sequence[float]) -> tuple[float, float]:
+        x, y = ((p - a) / (b - a or 1) for p, a, b in zip(point, low, high, strict=True))
+        return 8 + x * (WIDTH - 16), 8 + (1 - y) * (MAP_HEIGHT - 16)
+
+    marks = []
+    for point, color, title in zip(places, colors, titles, strict=True):
+        x, y = place(point)
+        marks.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}" fill-opacity="0.7">'
+            f"<title>{html.escape(title)}</title></circle>"
+        )
+    for label, point in labels:
+        x, y = place(point)
+        marks.append(
+            f'<text class="label" x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{html.escape(label)}</text>'
+        )
+    picture = f'<svg viewBox="0 0 {WIDTH} {MAP_HEIGHT}" role="img">{"".join(marks)}</svg>'
+    return f'<figure class="card plot">{picture}</figure>'
 
 
 def provenance(record: Mapping[str, Any]) -> str:

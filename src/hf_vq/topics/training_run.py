@@ -39,6 +39,8 @@ from hf_vq.training_config import option
 from hf_vq.training_state import publish, unfinished
 
 Save = Callable[[Path], Any]
+# How long topics learn: few documents need as many steps as some thousands, many need to be seen a few times.
+LEAST_STEPS, LEAST_PASSES = 1000, 3
 # Options that say where a run goes and how it is watched, not what it computes.
 NEUTRAL_OPTIONS = {"output_dir", "resume_from_checkpoint", "checkpointing_steps", "progress_bar"}
 
@@ -59,9 +61,12 @@ class TopicTrainingConfig:
     )
     latents_per_code: int = option(256, "Latents for each code, for k-means at the start.")
     start_documents: int = option(20_000, "Documents from whose clusters topics start, at most.")
-    topic_epochs: float = option(30.0, "Passes over the documents.")
+    topic_epochs: float | None = option(
+        None,
+        f"Passes over the documents; unset: {LEAST_STEPS} steps, or {LEAST_PASSES} passes if these are more.",
+    )
     topic_batch_size: int = option(256, "Documents per process in a step of the topics.")
-    topic_learning_rate: float = option(2e-3, "Peak learning rate of the topics.")
+    topic_learning_rate: float = option(4e-3, "Peak learning rate of the topics.")
     warmup_share: float = option(0.1, "Share of a stage in which the learning rate rises.")
     weight_decay: float = option(0.01, "Of weight matrices, in both stages.")
     lr_scheduler_type: str = option("cosine", "Schedule of both stages, as in TrainingConfig.")
@@ -118,6 +123,13 @@ def fit_batch(batch_size: int, number: int) -> int:
 def count_steps(epochs: float, number: int, batch_size: int) -> int:
     """Steps of so many passes over a number of examples, by all processes together."""
     return max(1, math.ceil(epochs * number / (batch_size * PartialState().num_processes)))
+
+
+def count_topic_steps(config: TopicTrainingConfig, number: int, batch_size: int) -> int:
+    """Steps of the topic stage on a number of documents."""
+    if config.topic_epochs is not None:
+        return count_steps(config.topic_epochs, number, batch_size)
+    return max(LEAST_STEPS, count_steps(LEAST_PASSES, number, batch_size))
 
 
 def stage_config(
