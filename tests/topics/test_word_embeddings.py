@@ -38,7 +38,7 @@ from transformers import (
 )
 
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
-from hf_vq.topics import word_embeddings
+from hf_vq.topics import corpus_encoder, word_embeddings
 from hf_vq.topics.streamed_embeddings import StreamedWordEmbeddings
 from hf_vq.topics.word_embeddings import (
     ContextualEncoder,
@@ -582,6 +582,14 @@ def test_the_corpus_encoder_is_seeded_saved_and_loaded(corpus, tmp_path):
     encoded = encoder.encode_words(texts, processor)
     np.testing.assert_allclose(encoded.document_vectors[0], encoded.vectors.mean(0), atol=1e-6)
     assert not encoded.document_vectors[1:].any()
+
+
+def test_a_corpus_is_counted_in_blocks(corpus, monkeypatch):
+    whole = CorpusEncoder.fit(corpus, TopicVQProcessor(), dim=4)
+    monkeypatch.setattr(corpus_encoder, "_BLOCK_WORDS", 50)
+    blocks = CorpusEncoder.fit(iter(corpus), TopicVQProcessor(), dim=4)
+    assert blocks.words == whole.words
+    np.testing.assert_allclose(blocks.vectors, whole.vectors, atol=2e-3)
 
 
 def test_a_corpus_of_too_few_words_is_refused():

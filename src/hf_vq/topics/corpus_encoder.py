@@ -15,7 +15,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ from scipy.sparse.linalg import svds  # noqa: E402
 __all__ = ["CorpusEncoder"]
 
 ENCODER_NAME = "encoder.safetensors"
+# Words whose company is counted in one go.
+_BLOCK_WORDS = 1_000_000
 
 
 class CorpusEncoder:
@@ -83,10 +86,10 @@ class CorpusEncoder:
         min_count: int = 3,
         max_words: int = 20_000,
     ) -> "CorpusEncoder":
-        """Make the vectors from a corpus, which is read once.
+        """Make the vectors from a corpus, which is read twice and never in memory as a whole.
 
         Args:
-            documents: The corpus.
+            documents: The corpus; what can be read only once is kept.
             processor: Finds the content words.
             dim: Width of a vector, fewer if the corpus has too few words.
             seed: Start of the decomposition.
@@ -97,30 +100,22 @@ class CorpusEncoder:
         Raises:
             ValueError: If fewer than three words are left.
         """
-        table: dict[str, int] = {}
-        rows = []
+        documents = list(documents) if iter(documents) is documents else documents
+        counts: Counter[str] = Counter()
         for text in check_documents(documents):
-            found = [
-                table.setdefault(word, len(table)) for word, _, _ in processor.content_words(text)
-            ]
-            rows.append(np.array(found, dtype=np.int32))
-        ids = np.concatenate([np.empty(0, dtype=np.int32), *rows])
-        counts = np.bincount(ids, minlength=len(table))
-        names = list(table)
-        kept = [i for i in range(len(names)) if counts[i] >= min_count]
-        kept = sorted(kept, key=lambda i: (-counts[i], names[i]))[:max_words]
+            counts.update(word for word, _, _ in processor.content_words(text))
+        kept = [word for word, count in counts.items() if count >= min_count]
+        kept = sorted(kept, key=lambda word: (-counts[word], word))[:max_words]
         if len(kept) < 3:
             raise ValueError(
-                f"{len(kept)} of {len(names)} words occur at least {min_count} times in the corpus, "
+                f"{len(kept)} of {len(counts)} words occur at least {min_count} times in the corpus, "
                 "too few for vectors; pass an encoder"
             )
-        new_id = np.full(len(names), -1)
-        new_id[kept] = np.arange(len(kept))
-        of_document = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-        ids = new_id[ids]
-        near = _company(ids[ids >= 0], of_document[ids >= 0], len(kept), window)
-        vectors = _decompose(_positive_information(near), dim, seed)
-        return cls([names[i] for i in kept], vectors)
+        table = {word: number for number, word in enumerate(kept)}
+        near = sparse.csr_array((len(kept), len(kept)), dtype=np.float32)
+        for ids, of_document in _blocks(documents, processor, table):
+            near = near + _company(ids, of_document, len(kept), window)
+        return cls(kept, _decompose(_positive_information(near), dim, seed))
 
     def encode(self, documents: Sequence[str], processor: TopicVQProcessor) -> list[np.ndarray]:
         """Return the (words, H) vectors of the known content words of each document."""
@@ -156,6 +151,22 @@ class CorpusEncoder:
         """Read what `save` wrote."""
         with safe_open(Path(folder) / ENCODER_NAME, framework="numpy") as file:
             return cls(json.loads(file.metadata()["words"]), file.get_tensor("vectors"))
+
+
+def _blocks(
+    documents: Iterable[str], processor: TopicVQProcessor, table: dict[str, int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the numbers of the words of some documents, one after the other, and of the documents."""
+    ids: list[int] = []
+    lengths: list[int] = []
+    for text in check_documents(documents):
+        found = [table[w] for w, _, _ in processor.content_words(text) if w in table]
+        ids += found
+        lengths.append(len(found))
+        if len(ids) >= _BLOCK_WORDS:
+            yield np.array(ids), np.repeat(np.arange(len(lengths)), lengths)
+            ids, lengths = [], []
+    yield np.array(ids, dtype=np.int64), np.repeat(np.arange(len(lengths)), lengths)
 
 
 def _company(
