@@ -364,6 +364,13 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.topics",
     },
     "src/hf_vq/topic_pipelines.py": {"transformers", "hf_vq.topics.estimator"},
+    "src/hf_vq/topics/num_topics_search.py": {
+        "numpy",
+        "sklearn",
+        "hf_vq.latent_tables",
+        "hf_vq.models.modeling_topic_vq",
+        "hf_vq.topics",
+    },
     "src/hf_vq/pipelines.py": {"torch", "transformers", "numpy", "PIL"},
     "src/hf_vq/hub.py": {
         "huggingface_hub",

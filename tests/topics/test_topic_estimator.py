@@ -25,6 +25,7 @@ import torch
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
 from hf_vq.topics.corpus_encoder import CorpusEncoder
 from hf_vq.topics.estimator import TopicVQ
+from hf_vq.topics.num_topics_search import search_num_topics
 from hf_vq.topics.word_embeddings import encode_corpus
 
 FAST = {"codebook_epochs": 0.1, "codebook_warmup_epochs": 0, "topic_epochs": 1}
@@ -224,6 +225,26 @@ def test_words_of_a_document_speak_for_its_topic(topics, documents):
     assert [text[start:end] for start, end in words.spans] == documents[0].split()
     assert set(words.owners.tolist()) == {int(topics.transform([text]).argmax())}
     assert len(topics.word_topics("nothing here").spans) == 0
+
+
+def test_scores(topics, subjects):
+    scores = {row["score"]: row["value"] for row in topics.evaluate(subjects)}
+    assert scores["top_purity"] == scores["top_nmi"] == 1
+    assert scores["num_topics"] == 3
+    assert scores["npmi"] == pytest.approx(
+        {row["score"]: row["value"] for row in topics.evaluate()}["npmi"]
+    )
+
+
+def test_numbers_of_topics_are_compared(options, documents):
+    table = search_num_topics(TopicVQ(**options), documents, [2, 3])
+    assert [row["num_topics"] for row in table] == [2, 3]
+    assert table[1]["bound"] < table[0]["bound"]
+    assert all(np.isfinite(list(row.values())).all() for row in table)
+    with pytest.raises(ValueError, match="held_out is 2"):
+        search_num_topics(TopicVQ(**options), documents, [2], held_out=2)
+    with pytest.raises(ValueError, match="num_topics is 500"):
+        search_num_topics(TopicVQ(**options), documents, [500])
 
 
 def test_octis(topics, documents):

@@ -24,6 +24,8 @@ from sklearn.utils.validation import check_is_fitted
 from hf_vq.latent_tables import OperationTable
 
 from . import operations, tables
+from .coherence import CoherenceReference
+from .evaluation import TOPIC_METRIC_DEFINITIONS, evaluate_topics
 from .operations import PlacedDocuments, Topics
 from .picture_data import WordTopics, map_documents
 from .reading import (
@@ -34,6 +36,7 @@ from .reading import (
     read_topics,
     read_words,
 )
+from .scoring import TermsOf
 
 PICTURES = ("topics", "map", "hierarchy", "similarity", "over_time", "document")
 Documents = Iterable[str] | PlacedDocuments | None
@@ -180,6 +183,29 @@ class TopicOperations:
         tested = None if test_documents is None else self.place(test_documents).topic_proportions
         learned = self.place().topic_proportions
         return operations.octis_output(self.topics_, learned, tested, top_n)
+
+    def evaluate(
+        self, labels: Sequence[Hashable] | None = None, documents: Documents = None
+    ) -> OperationTable:
+        """Scores of the topics, and of how well they match labels that were never learned from.
+
+        Coherence is counted in the documents that the topics were learned from, if they are known. Topics need ten
+        words at least.
+        """
+        placed = self.place(documents)
+        words = [self.topics_.top_words(topic, 25) for topic in range(len(self.topics_))]
+        texts = TermsOf((self._learned or placed).texts, self.processor_)
+        reference = CoherenceReference(texts, sorted({word for topic in words for word in topic}))
+        figures = evaluate_topics(
+            words, reference, topic_proportions=placed.topic_proportions, labels=labels
+        )
+        return OperationTable(
+            "scores",
+            [
+                {"score": name, "value": value, "definition": TOPIC_METRIC_DEFINITIONS[name]}
+                for name, value in figures.items()
+            ],
+        )
 
     # What can be changed
 

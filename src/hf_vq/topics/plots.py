@@ -65,6 +65,7 @@ def plot_topics(topics: Topics, chosen: Sequence[int] | None = None, top_n: int 
         axes.set_yticks(range(len(words)), [topics.vocabulary[word] for word in words], fontsize=8)
         axes.invert_yaxis()
         axes.tick_params(axis="x", labelsize=6)
+        axes.locator_params(axis="x", nbins=4)
         axes.set_title(topic_name(topics, topic), fontsize=9)
     return figure
 

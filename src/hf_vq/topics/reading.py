@@ -118,14 +118,19 @@ def query_point(model: Any, code_counts: np.ndarray) -> np.ndarray:
 def read_words(
     processor: TopicVQProcessor, topics: Topics, text: str, proportions: np.ndarray
 ) -> WordTopics:
-    """The words of a text that are in the vocabulary, with the topics that they speak for."""
+    """The words of a text that are in the vocabulary, with the topics that they speak for.
+
+    Before it is read, a word is of the document's topics or of any topic, with even chances: in a document that is all
+    of one topic every word would speak for that one.
+    """
     found = [
         (processor.word_to_id[word], (start, end))
         for word, start, end in processor.content_words(text)
         if word in processor.word_to_id
     ]
     likelihoods = topics.word_probs[:, [word for word, _ in found]].T
-    return WordTopics(text, [span for _, span in found], word_topics(proportions, likelihoods))
+    expected = (proportions + 1 / len(topics)) / 2
+    return WordTopics(text, [span for _, span in found], word_topics(expected, likelihoods))
 
 
 def _rank_merged(model: Any, topics: Topics, topic_map: np.ndarray) -> np.ndarray:
