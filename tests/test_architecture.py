@@ -380,6 +380,7 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.models",
         "hf_vq.pipelines",
         "hf_vq.text_pipelines",
+        "hf_vq.topic_pipelines",
     },
     "scripts/demo*.py": {"demo_sections", "hf_vq", "transformers", *LIBRARIES},
     "scripts/*.py": {"hf_vq", "transformers", *LIBRARIES},

@@ -13,6 +13,7 @@
 # limitations under the License.
 """Model cards: they parse, their snippets run, and their numbers are those of the record beside them."""
 
+import random
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,20 @@ from torch.utils.data import DataLoader
 
 from hf_vq import hub
 from hf_vq.evaluation import evaluate_image_autoencoder, read_record, write_record
-from hf_vq.models import GMVQImageProcessor, GMVQModel, T5VQVAEForConditionalGeneration
+from hf_vq.models import (
+    GMVQImageProcessor,
+    GMVQModel,
+    T5VQVAEForConditionalGeneration,
+    TopicVQModel,
+    TopicVQProcessor,
+)
 from hf_vq.symbolic_equivalence import symbolic_equivalence
 from hf_vq.text_data import TextCollator, train_tokenizer
 from hf_vq.text_evaluation import TEXT_METRIC_DEFINITIONS, evaluate_text_autoencoder
+from hf_vq.topics.documents import Documents
+from hf_vq.topics.encoder_choice import load_encoder
+from hf_vq.topics.estimator import TopicVQ
+from hf_vq.topics.scoring import SCORE_DEFINITIONS, score_topic_model
 
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = sorted((ROOT / "model_cards").glob("*.md"))
@@ -69,15 +80,38 @@ def make_published(tiny_config, tmp_path):
         shown = {"exact_match", "symbolic_equivalence", "bleu1", "codebook_perplexity"}
         return model, tokenizer, metrics, shown
 
+    def topics():
+        themes = ("sun moon star sky comet orbit", "cat dog bird horse cow calf")
+        texts = [" ".join(generator.choices(themes[i % 2].split(), k=12)) for i in range(40)]
+        topics = TopicVQ(
+            2,
+            encoder="corpus",
+            max_df=1.0,
+            progress_bar=False,
+            training_options={"topic_epochs": 1.0, "cpu": True},
+        ).fit(texts[:30])
+        topics.save_pretrained(tmp_path / "topics")
+        model = TopicVQModel.from_pretrained(tmp_path / "topics").eval()
+        processor = TopicVQProcessor.from_pretrained(tmp_path / "topics")
+        encoder = load_encoder(model.config, folder=str(tmp_path / "topics"))
+        held_out = Documents(texts[30:], ["sky", "animal"] * 5)
+        metrics = score_topic_model(model, processor, encoder, held_out, texts, progress=False)
+        shown = {"npmi", "diversity_10", "kmeans_purity", "kmeans_nmi", "perplexity"}
+        return model, processor, metrics, shown
+
+    generator = random.Random(0)
+    kinds = {"gmvq": images, "t5-vqvae": texts, "topic-vq": topics}
+
     def make(card):
-        model, processor, metrics, shown = images() if card.stem.startswith("gmvq") else texts()
+        kind = next(kind for kind in kinds if card.stem.startswith(kind))
+        model, processor, metrics, shown = kinds[kind]()
         record = write_record(
             tmp_path / "record.json",
             "tiny",
             metrics,
             data={"name": "some data", "split": "test", "revision": "sha256:0"},
             seeds=[0, 1],
-            definitions=TEXT_METRIC_DEFINITIONS,
+            definitions=TEXT_METRIC_DEFINITIONS | SCORE_DEFINITIONS,
         )
         return Published(model, processor, record, shown)
 
@@ -137,7 +171,7 @@ def test_metadata(card, make_published):
 def test_no_figure_is_typed(card):
     """What the record does not fill in would not change with it."""
     text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}|```.*?```", "", card.read_text(), flags=re.DOTALL)
-    text = re.sub(r"apache-2.0|2410.10180|2402.00723", "", text)
+    text = re.sub(r"apache-2.0|2410.10180|2402.00723|2312.11532", "", text)
     assert re.findall(r"\d+\.\d+|\d+ ?%|e-\d", text) == []
 
 
@@ -159,8 +193,11 @@ def test_snippets_run(card, make_published, tmp_path, monkeypatch, make_images):
         # The call in the text below the snippets.
         (call,) = re.findall(r"`(reconstruct\(.*?\)\s*)`", text, re.DOTALL)
         assert eval(call, namespace)["reconstruction"].size == (32, 32)
-    else:
+    elif card.stem.startswith("t5-vqvae"):
         assert namespace["output"].keys() == {"text", "codes", "reconstruction"}
+    else:
+        assert len(namespace["output"]["topics"]) == 2
+        assert namespace["proportions"].shape == (2, 2)
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)

@@ -32,18 +32,20 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForSeq2SeqLM,
+    AutoProcessor,
     AutoTokenizer,
     Pipeline,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    ProcessorMixin,
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
 # The top-level name is a placeholder without torchvision before transformers 5.23.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-from . import pipelines, text_pipelines
-from .models import MODELS
+from . import pipelines, text_pipelines, topic_pipelines
+from .models import MODELS, TopicVQProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +83,13 @@ def load_text_autoencoder(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads a model in eval mode and its tokenizer, like `load_image_autoencoder`."""
     return _load(checkpoint, revision, AutoModelForSeq2SeqLM, AutoTokenizer)
+
+
+def load_topic_model(
+    checkpoint: str | Path, revision: str = "main"
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """Loads a model in eval mode and its processor, like `load_image_autoencoder`."""
+    return _load(checkpoint, revision, AutoModel, AutoProcessor)
 
 
 def _load(
@@ -129,6 +138,8 @@ def attach_code(model: PreTrainedModel, processor: Any = None) -> Iterator[None]
     marks += [(row[1], row[2].__name__) for row in rows]
     if isinstance(processor, BaseImageProcessor):
         marks.append((type(processor), "AutoImageProcessor"))
+    elif isinstance(processor, ProcessorMixin):
+        marks.append((type(processor), "AutoProcessor"))
     # transformers also writes into the living objects, from where it would reach every later save.
     attributes = [(cls, "_auto_class") for cls, _ in marks]
     attributes += [(model.config, "auto_map"), (model.config, "custom_pipelines")]
@@ -151,7 +162,7 @@ def attach_code(model: PreTrainedModel, processor: Any = None) -> Iterator[None]
 
 def save_for_hub(
     model: PreTrainedModel,
-    processor: BaseImageProcessor | PreTrainedTokenizerBase,
+    processor: BaseImageProcessor | PreTrainedTokenizerBase | TopicVQProcessor,
     folder: str | Path,
     card: str | None = None,
 ) -> Path:
@@ -159,11 +170,12 @@ def save_for_hub(
 
     It holds safetensors, configuration, processor, their source files, the custom pipeline and the card. They load it
     with `AutoModel.from_pretrained(folder, trust_remote_code=True)` (texts: `AutoModelForSeq2SeqLM`), or with
-    `pipeline("image-reconstruction", model=folder, trust_remote_code=True)` (texts: `"text-reconstruction"`).
+    `pipeline("image-reconstruction", model=folder, trust_remote_code=True)` (texts: `"text-reconstruction"`, topics:
+    `"topic-modeling"`).
 
     Args:
         model: A model of the `MODELS` table.
-        processor: Its image processor or tokenizer.
+        processor: Its image processor, tokenizer or processor.
         folder: Where to write; created if needed.
         card: Text of the model card with its metadata, for example from `render_card`.
 
@@ -180,6 +192,13 @@ def save_for_hub(
                 model=model,
                 tokenizer=processor,
                 task=text_pipelines.TEXT_TASKS[0],
+                device=model.device,
+            )
+        elif isinstance(processor, TopicVQProcessor):
+            pipeline = topic_pipelines.TopicModelingPipeline(
+                model=model,
+                processor=processor,
+                task=topic_pipelines.TOPIC_TASK,
                 device=model.device,
             )
         else:
@@ -271,6 +290,7 @@ __all__ = [
     "attach_code",
     "load_image_autoencoder",
     "load_text_autoencoder",
+    "load_topic_model",
     "publish",
     "render_card",
     "save_for_hub",
