@@ -191,7 +191,9 @@ class TopMost(BagMethod):
     def _word_vectors(self) -> np.ndarray:
         """MiniLM's mean vector of each word, at unit variance, in place of GloVe."""
         vectors = self.corpus.word_vectors()
-        return (vectors - vectors.mean(axis=0)) / vectors.std(axis=0)
+        deviation = vectors.std(axis=0)
+        # One dimension of MiniLM's last layer is the same for all words.
+        return (vectors - vectors.mean(axis=0)) / np.where(deviation > 1e-6, deviation, 1)
 
 
 class ProdLda(TopMost):
