@@ -119,10 +119,13 @@ def out_of_range(ranges: torch.Tensor, codebook_size: int) -> torch.Tensor:
 
 
 def _best_columns(scores: torch.Tensor, k: int) -> torch.Tensor:
-    """The `k` best columns of each row, best first. `topk` leaves ties open; `argmax` promises the first maximum."""
+    """The `k` best columns of each row, best first. `topk` leaves ties open; `argmax` promises the first maximum.
+
+    It writes into `scores`: copies would take longer than the search.
+    """
     best = [scores.argmax(dim=-1)]
     for _ in range(k - 1):
-        scores = scores.scatter(-1, best[-1][:, None], -torch.inf)
+        scores.scatter_(-1, best[-1][:, None], -torch.inf)
         best.append(scores.argmax(dim=-1))
     return torch.stack(best, dim=-1)
 
