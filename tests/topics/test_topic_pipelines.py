@@ -123,3 +123,19 @@ def test_registering_twice_is_fine_and_another_class_is_left_alone(monkeypatch):
     monkeypatch.setitem(PIPELINE_REGISTRY.supported_tasks, TOPIC_TASK, stranger)
     with pytest.raises(ValueError, match="already registered"):
         register_topic_pipelines()
+
+
+def test_a_folder_for_the_hub_carries_code_and_vectors(trained_folder, tmp_path):
+    from hf_vq.hub import load_topic_model, save_for_hub
+
+    model, processor = load_topic_model(trained_folder)
+    save_for_hub(model, processor, tmp_path, card="---\n---\n# Topics")
+    names = {file.name for file in tmp_path.iterdir()}
+    assert {"modeling_topic_vq.py", "processing_topic_vq.py", "topic_pipelines.py"} <= names
+    assert {"encoder.safetensors", "vocabulary.json", "README.md", "topic_vq.json"} <= names
+    again = pipeline("topic-modeling", model=str(tmp_path), trust_remote_code=True)
+    assert again(TEXTS) == pipeline("topic-modeling", model=str(trained_folder))(TEXTS)
+    assert "auto_map" not in vars(model.config)
+    # A training checkpoint that is saved afterwards is without code again.
+    model.save_pretrained(tmp_path / "plain")
+    assert not list((tmp_path / "plain").glob("*.py"))
