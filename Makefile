@@ -16,7 +16,7 @@ TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.stamp-demo ## train small models on images and on mathematics, write runs/demo/index.html
+demo: $(VENV)/.stamp-demo ## train small models on images, mathematics and documents, write runs/demo/index.html
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/.stamp-dev ## run the tests and the doctests

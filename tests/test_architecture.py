@@ -278,6 +278,7 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.topics.evaluation",
         "hf_vq.topics.metrics",
         "hf_vq.topics.reading",
+        "hf_vq.topics.training",
         "hf_vq.topics.word_embeddings",
     },
     "src/hf_vq/topics/training_run.py": {

@@ -13,6 +13,7 @@
 # limitations under the License.
 """The Python blocks of README.md run, with a tiny model in place of the one on the Hub."""
 
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,13 @@ from hf_vq.text_data import train_tokenizer
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+THEMES = (
+    "sun moon star sky comet orbit",
+    "cat dog bird horse cow calf",
+    "bread cheese soup cake rice",
+)
+DOCUMENTS = [" ".join(random.Random(i).choices(THEMES[i % 3].split(), k=12)) for i in range(60)]
 
 
 def test_the_readme_has_examples() -> None:
@@ -51,13 +59,17 @@ def test_a_block_of_the_readme_runs(
     GMVQImageProcessor(size=8).save_pretrained(folder)
     save_text_model(tmp_path / "your-name" / "t5-vqvae-sentences", tiny_config)
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(code, names)
+    names: dict[str, Any] = {"documents": DOCUMENTS}
+    # No encoder at hand: one is made from the documents.
+    exec(code.replace("sentence-transformers/all-MiniLM-L6-v2", "corpus"), names)
     if "picture" in names:
         assert names["picture"].size == (8, 8)
         assert names["codes"].shape == (1, 2, 2)
     elif "edited" in names:
         assert names["edited"][0]["expected"] == "a dog is an animal"
         assert len(names["average"]) == 1
+    elif "topics" in names:
+        assert names["proportions"].shape == (1, 20)
+        assert (tmp_path / "my-topics" / "model.safetensors").is_file()
     else:
         assert [result["codes"].shape for result in names["results"]] == [(2, 2)] * 4

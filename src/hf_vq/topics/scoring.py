@@ -28,6 +28,7 @@ from .documents import Documents
 from .evaluation import TOPIC_METRIC_DEFINITIONS, evaluate_topics
 from .metrics import Counts, perplexity, unigram_perplexity
 from .reading import merge_documents, place_corpus, read_map, read_topics
+from .training import topic_proportions
 from .word_embeddings import WordEncoder, encode_corpus
 
 __all__ = ["SCORE_DEFINITIONS", "document_revision", "score_topic_model", "split_documents"]
@@ -77,12 +78,12 @@ def score_topic_model(
     texts = TermsOf(reference, processor)
     counted = CoherenceReference(texts, sorted({word for topic in words for word in topic}))
 
-    def place(texts: Sequence[str]) -> Any:
+    def bags(texts: Sequence[str]) -> TopicCorpus:
         embeddings = encode_corpus(texts, processor, encoder, cache_dir, progress)
-        placed = place_corpus(model, texts, TopicCorpus.build(model, embeddings))
-        return placed, merge_documents(placed, read_map(model)).topic_proportions
+        return TopicCorpus.build(model, embeddings)
 
-    placed, proportions = place(documents.texts)
+    placed = place_corpus(model, documents.texts, bags(documents.texts))
+    proportions = merge_documents(placed, read_map(model)).topic_proportions
     train_proportions = None
     if train_corpus is not None and train_labels is not None:
         train_texts = [""] * len(train_corpus)  # nobody reads them
@@ -100,7 +101,7 @@ def score_topic_model(
     firsts, seconds = split_documents(documents.texts, processor)
     counts = processor.count_words(seconds)
     if counts.sum():
-        known = place(firsts)[0].topic_proportions
+        known = topic_proportions(model, bags(firsts), temperature=1.0)
         figures["perplexity"] = _perplexity(model, known, counts)
         if train_corpus is not None:
             figures["unigram_perplexity"] = unigram_perplexity(train_corpus.word_counts, counts)

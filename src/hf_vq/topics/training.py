@@ -240,9 +240,22 @@ def fit_topics(
     return results
 
 
-def topic_proportions(model: Any, corpus: TopicCorpus, batch_size: int = 4096) -> np.ndarray:
-    """Topic proportions (D, K) of all documents of a corpus, of each for itself."""
-    return np.concatenate([shares for _, shares in _proportions(model, corpus, batch_size)])
+def topic_proportions(
+    model: Any, corpus: TopicCorpus, temperature: float | None = None, batch_size: int = 4096
+) -> np.ndarray:
+    """Topic proportions (D, K) of all documents of a corpus, of each for itself.
+
+    Args:
+        model: A trained `TopicVQModel`.
+        corpus: The documents.
+        temperature: As in `infer_topics`: 1 for the proportions that likelihoods are made with.
+        batch_size: Documents at a time.
+    """
+    parts = []
+    for batch in _batches(model, corpus, batch_size):
+        del batch["word_counts"]
+        parts.append(model.infer_topics(**batch, temperature=temperature).cpu().numpy())
+    return np.concatenate(parts)
 
 
 def _train_topics(
@@ -310,26 +323,15 @@ def _set_topic_statistics(model: Any, corpus: TopicCorpus, added: bool) -> None:
     """What the topics have in the corpus, batch by batch: neither all proportions nor all words at a time."""
     if not added:
         model.clear_topic_statistics()
-    for _, batch in _batches(model, corpus, 4096):
+    for batch in _batches(model, corpus, 4096):
         model.add_topic_statistics(**batch)
 
 
-def _proportions(
-    model: Any, corpus: TopicCorpus, batch_size: int
-) -> Iterator[tuple[slice, np.ndarray]]:
-    for rows, batch in _batches(model, corpus, batch_size):
-        del batch["word_counts"]
-        yield rows, model.infer_topics(**batch).cpu().numpy()
-
-
-def _batches(
-    model: Any, corpus: TopicCorpus, batch_size: int
-) -> Iterator[tuple[slice, dict[str, torch.Tensor]]]:
+def _batches(model: Any, corpus: TopicCorpus, batch_size: int) -> Iterator[dict[str, torch.Tensor]]:
     for start in range(0, len(corpus), batch_size):
         rows = range(start, min(start + batch_size, len(corpus)))
         batch = corpus.collate(corpus.__getitems__(list(rows)))
-        tensors = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        yield slice(rows.start, rows.stop), tensors
+        yield {name: tensor.to(model.device) for name, tensor in batch.items()}
 
 
 class _Rows(Dataset):
