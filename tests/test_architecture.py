@@ -334,6 +334,7 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.topics.training",
     },
     "src/hf_vq/topics/encoder_choice.py": {
+        "torch",
         "transformers",
         "hf_vq.models.configuration_topic_vq",
         "hf_vq.models.processing_topic_vq",

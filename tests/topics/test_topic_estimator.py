@@ -16,11 +16,16 @@
 import json
 import logging
 import random
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
 from hf_vq.topics.corpus_encoder import CorpusEncoder
@@ -472,6 +477,50 @@ def test_another_encoder_is_refused(trained_folder, documents, tmp_path):
     nameless.set_params(encoder=None)
     with pytest.raises(ValueError, match="does not say which encoder"):
         nameless.transform(documents)
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(documents, tmp_path_factory):
+    """A small encoder of transformers with a word for a piece."""
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(set(" ".join(documents).split()))]
+    tokenizer = Tokenizer(WordLevel({word: row for row, word in enumerate(names)}, "[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    special = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+    }
+    folder = tmp_path_factory.mktemp("encoder")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    torch.manual_seed(1)
+    BertModel(BertConfig(vocab_size=len(names), hidden_size=12, **sizes)).save_pretrained(folder)
+    return folder
+
+
+def test_an_encoder_of_transformers(fast, documents, encoder_folder, tmp_path):
+    topics = fast(encoder=str(encoder_folder), encoder_dtype="float32").fit(documents)
+    together = topics.transform(documents[:9])
+    np.testing.assert_allclose(together, topics.place().topic_proportions[:9], atol=1e-5)
+    alone = np.concatenate([topics.transform([text]) for text in documents[:9]])
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+    topics.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "encoder.safetensors").exists()
+    again = TopicVQ.from_pretrained(tmp_path / "saved")
+    assert again.encoder == str(encoder_folder)
+    np.testing.assert_array_equal(again.transform(documents[:9]), together)
+    moved = shutil.copytree(encoder_folder, tmp_path / "moved")
+    elsewhere = TopicVQ.from_pretrained(tmp_path / "saved", encoder=moved)
+    np.testing.assert_array_equal(elsewhere.transform(documents[:9]), together)
+    model = BertModel.from_pretrained(moved)
+    torch.nn.init.normal_(model.embeddings.word_embeddings.weight)
+    model.save_pretrained(moved)
+    other = TopicVQ.from_pretrained(tmp_path / "saved", encoder=moved)
+    with pytest.raises(ValueError, match="was trained with the encoder .* of fingerprint"):
+        other.transform(documents)
+    with pytest.raises(ValueError, match="encoder_dtype is 'float99'"):
+        fast(encoder=str(encoder_folder), encoder_dtype="float99").fit(documents)
 
 
 def test_the_saved_options_are_plain(trained_folder):

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers.utils import cached_file
 
 from hf_vq.models.configuration_topic_vq import TopicVQConfig
@@ -34,6 +35,7 @@ def make_encoder(
     documents: Sequence[str],
     processor: TopicVQProcessor,
     seed: int = 0,
+    dtype: str | None = None,
 ) -> WordEncoder:
     """The encoder for a new model.
 
@@ -43,11 +45,12 @@ def make_encoder(
         documents: What `"corpus"` is made from.
         processor: Finds the words.
         seed: Of `"corpus"`.
+        dtype: Precision, such as `"float32"`; the fastest if not given.
     """
     if encoder == CORPUS_ENCODER:
         return CorpusEncoder.fit(documents, processor, seed=seed)
     if isinstance(encoder, str | Path):
-        return _contextual(encoder, config)
+        return _contextual(encoder, config, dtype)
     if not hasattr(encoder, "encode_words"):
         raise ValueError(
             f"encoder is {encoder!r}, expected a Hub id, a folder, {CORPUS_ENCODER!r} or an encoder of words"
@@ -56,7 +59,10 @@ def make_encoder(
 
 
 def load_encoder(
-    config: TopicVQConfig, encoder: Any = None, folder: str | None = None
+    config: TopicVQConfig,
+    encoder: Any = None,
+    folder: str | None = None,
+    dtype: str | None = None,
 ) -> WordEncoder:
     """The encoder that a model was trained with; another one is refused.
 
@@ -64,6 +70,7 @@ def load_encoder(
         config: Of the model.
         encoder: Where it is, or itself; where the configuration says if not given.
         folder: Folder or Hub id of the model, which holds the vectors of `"corpus"`.
+        dtype: As in `make_encoder`.
     """
     if encoder is None:
         encoder = config.encoder_name_or_path
@@ -79,7 +86,7 @@ def load_encoder(
             )
         loaded = CorpusEncoder.load(Path(str(cached_file(folder, ENCODER_NAME))).parent)
     elif isinstance(encoder, str | Path):
-        loaded = _contextual(encoder, config)
+        loaded = _contextual(encoder, config, dtype)
     else:
         loaded = encoder
     check_encoder(config, loaded.fingerprint)
@@ -107,12 +114,16 @@ def encoder_facts(encoder: Any) -> dict[str, Any]:
     return facts
 
 
-def _contextual(name: str | Path, config: TopicVQConfig) -> ContextualEncoder:
+def _contextual(name: str | Path, config: TopicVQConfig, dtype: str | None) -> ContextualEncoder:
+    precision = None if dtype is None else getattr(torch, str(dtype), None)
+    if dtype is not None and not isinstance(precision, torch.dtype):
+        raise ValueError(f"encoder_dtype is {dtype!r}, expected 'float32', 'bfloat16' or 'float16'")
     return ContextualEncoder(
         name,
         revision=config.encoder_revision,
         layer=config.encoder_layer,
         pooling=str(config.word_pooling),
+        dtype=precision,
     )
 
 

@@ -67,6 +67,8 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         num_topics: How many topics.
         encoder: What gives words their vectors: Hub id or folder of any encoder, `"corpus"` for vectors that are made
             from the documents themselves, or an object such as `ContextualEncoder`.
+        encoder_dtype: In which precision it computes. The fastest is bfloat16 where the machine is good at it, and then
+            proportions depend by thousandths on which texts are read together; with `"float32"` they do not.
         vocabulary: The words that can describe topics; found in the documents if not given.
         min_df: Fewest documents that such a word occurs in; a share of all documents if it is a float.
         max_df: Most documents that it occurs in, likewise.
@@ -95,6 +97,7 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         num_topics: int = 50,
         *,
         encoder: Any = DEFAULT_ENCODER,
+        encoder_dtype: str | None = None,
         vocabulary: Sequence[str] | None = None,
         min_df: int | float = 2,
         max_df: int | float = 0.5,
@@ -113,6 +116,7 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
     ) -> None:
         self.num_topics = num_topics
         self.encoder = encoder
+        self.encoder_dtype = encoder_dtype
         self.vocabulary = vocabulary
         self.min_df = min_df
         self.max_df = max_df
@@ -279,7 +283,9 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         if given:  # it may be needed later, for new documents
             return None if isinstance(self.encoder, str | Path) else self.encoder
         levers = checks.make_config(**checks.model_options(self.model_options))
-        return make_encoder(self.encoder, levers, texts, self.processor_, self.seed)
+        return make_encoder(
+            self.encoder, levers, texts, self.processor_, self.seed, self.encoder_dtype
+        )
 
     def _config(self, embeddings: WordEmbeddings) -> TopicVQConfig:
         seeds, labels = self.seed_words, None
@@ -313,7 +319,9 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
     def _get_encoder(self) -> WordEncoder:
         if self._encoder is None:
             folder = getattr(self, "_folder", None)
-            self._encoder = load_encoder(self.model_.config, self.encoder, folder)
+            self._encoder = load_encoder(
+                self.model_.config, self.encoder, folder, self.encoder_dtype
+            )
         return self._encoder
 
     def _embed(self, texts: list[str], given: Any = None) -> WordEmbeddings:
