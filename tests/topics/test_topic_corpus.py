@@ -114,20 +114,20 @@ def test_bags_equal_a_naive_reference(model, embeddings, texts, processor):
 def test_bags_are_made_faster_than_by_the_naive_reference(model, embeddings):
     """T17: the speed-up grows with the words; here they are few."""
     model.config.document_vector = False
-    texts = ["sun moon star cat dog"] * 1200
+    texts = ["sun moon star cat dog"] * 4000
     large = encode_corpus(
         texts, embeddings.processor, CorpusEncoder(["sun"], np.ones((1, 6))), progress=False
     )
 
     def seconds(make):
         times = []
-        for _ in range(2):
+        for _ in range(3):
             start = time.process_time()
             make(model, large)
             times.append(time.process_time() - start)
         return min(times)
 
-    assert seconds(naive_bags) > 1.5 * seconds(TopicCorpus.build)
+    assert seconds(naive_bags) > 3 * seconds(TopicCorpus.build)
 
 
 @pytest.mark.usefixtures("exact")
