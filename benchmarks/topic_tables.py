@@ -25,8 +25,8 @@ from topic_methods import LABELS, OURS
 from hf_vq.topics.metrics import topic_stability
 
 FOLDER = "topic_text"
-# Header, figure, digits, whether more is better.
-Column = tuple[str, str, int, bool]
+# Header, figure, digits, whether more is better; None where it is neither.
+Column = tuple[str, str, int, bool | None]
 HEADLINE: list[Column] = [
     ("NPMI", "npmi", 3, True),
     ("diversity@10", "diversity_10", 3, True),
@@ -39,7 +39,7 @@ COHERENCE: list[Column] = [
     ("diversity@25", "diversity_25", 3, True),
     ("words of one topic only", "unique_words_10", 3, True),
     ("inverted RBO", "inverted_rbo", 3, True),
-    ("topics", "num_topics", 0, True),
+    ("topics", "num_topics", 0, None),
 ]
 DOCUMENTS: list[Column] = [
     ("top purity", "top_purity", 3, True),
@@ -48,7 +48,7 @@ DOCUMENTS: list[Column] = [
     ("NMI, k = classes", "kmeans_classes_nmi", 3, True),
     ("probe accuracy", "probe_accuracy", 3, True),
     ("perplexity", "perplexity", 0, False),
-    ("active topics", "active_topics", 0, True),
+    ("active topics", "active_topics", 0, None),
     ("fit, s of CPU", "train_cpu_seconds", 0, False),
     ("place, s of CPU", "place_cpu_seconds", 1, False),
 ]
@@ -117,10 +117,10 @@ def _cell(records: list[dict], key: str, digits: int, best: bool = False) -> str
     return f"**{text}**" if best else text
 
 
-def _best(methods: dict[str, list], key: str, more_is_better: bool) -> str | None:
+def _best(methods: dict[str, list], key: str, more_is_better: bool | None) -> str | None:
     means = {name: _mean(records, key) for name, records in methods.items()}
     known = {name: value for name, value in means.items() if value is not None}
-    if len(known) < 2:
+    if len(known) < 2 or more_is_better is None:
         return None
     return (max if more_is_better else min)(known, key=lambda name: known[name])
 
