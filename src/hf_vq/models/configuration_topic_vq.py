@@ -120,7 +120,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "kl_warmup": 0.2,
         "loss_reduction": "mean",
         "topic_separation": "words",
-        "topic_separation_weight": 0.1,
+        "topic_separation_weight": 0.03,
         "topic_word_ranking": "exclusive",
     },
 }
@@ -273,14 +273,14 @@ class TopicVQConfig(PreTrainedConfig):
     topic_separation_weight: float | int | None = None
     topic_word_ranking: str | None = None
     topic_word_ranking_weight: float | int = 0.5
-    topic_word_exclusivity: float | int = 8.0
+    topic_word_exclusivity: float | int = 2.0
     seed_words: list[list[int]] | None = None
     seed_loss_weight: float | int = 1.0
     topic_labels: list[str] | None = None
     topic_map: list[int] | None = None
     objective: str = "joint"
 
-    def __post_init__(self, **kwargs: Any):
+    def __post_init__(self, **kwargs: Any) -> None:
         """Fill the levers that were left open."""
         if self.variant not in VARIANTS:
             raise ValueError(f"variant is {self.variant!r}, expected one of {tuple(VARIANTS)}")

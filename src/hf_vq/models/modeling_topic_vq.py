@@ -221,8 +221,9 @@ class TopicVQModel(TopicVQPreTrainedModel):
         """
         if (codes is None) == (quantized is None):
             raise ValueError("decode takes exactly one of codes and quantized")
-        if quantized is not None:
+        if codes is None:
             width = self.config.codebook_dim
+            assert quantized is not None
             if quantized.ndim != 3 or quantized.shape[2] != width:
                 raise ValueError(
                     f"quantized has shape {tuple(quantized.shape)}, expected (batch, words, {width})"
@@ -272,9 +273,10 @@ class TopicVQModel(TopicVQPreTrainedModel):
         self.eval()
         mean, log_variance = self._posterior(code_counts, document_vectors)
         self.train(was_training)
+        config: Any = self.config
         if temperature is None:
-            temperature = self.config.proportion_temperature
-        temperature = temperature * self.config.topic_temperature
+            temperature = config.proportion_temperature
+        temperature = temperature * config.topic_temperature
         if num_samples == 0:
             return torch.softmax(mean / temperature, dim=-1)
         draws = (sample_proportions(mean, log_variance, temperature) for _ in range(num_samples))
@@ -353,7 +355,7 @@ class TopicVQModel(TopicVQPreTrainedModel):
             values = rank_by_ctfidf(self._need("topic_word_counts", "add_topic_statistics"))
         else:
             values = rank_by_exclusivity(
-                self._need("topic_word_counts", "add_topic_statistics"),
+                self._need("damped_word_counts", "add_topic_statistics"),
                 self.statistics.explained_word_counts,
                 self.config.topic_word_exclusivity,
             )
@@ -432,7 +434,7 @@ class TopicVQModel(TopicVQPreTrainedModel):
         output_word_log_probs: bool,
     ) -> dict[str, torch.Tensor]:
         """Eq. (8)-(15)."""
-        config = self.config
+        config: Any = self.config
         if return_loss and word_counts is None:
             raise ValueError("the loss of topics needs word_counts; or set return_loss=False")
         mean, log_variance = self._posterior(code_counts, document_vectors)
@@ -488,7 +490,7 @@ class TopicVQModel(TopicVQPreTrainedModel):
 
     def _weigh(self, output: dict[str, torch.Tensor]) -> torch.Tensor:
         """Eq. (6), eq. (16), or their sum, with the weights of the configuration."""
-        config = self.config
+        config: Any = self.config
         weights = {
             "reconstruction_loss": 1.0,
             "codebook_loss": 1.0,
@@ -526,9 +528,10 @@ class TopicVQModel(TopicVQPreTrainedModel):
 
     def _seed_loss(self, scores: torch.Tensor) -> torch.Tensor:
         """Eq. (25): mean over seeds of the negative log-probability in their topics."""
+        seeds = self.config.seed_words or []
         log_probs = self._with_background(scores)
-        topics = [k for k, words in enumerate(self.config.seed_words) for _ in words]
-        words = [word for words in self.config.seed_words for word in words]
+        topics = [k for k, words in enumerate(seeds) for _ in words]
+        words = [word for words in seeds for word in words]
         return -log_probs[topics, words].mean()
 
     # State
@@ -590,7 +593,7 @@ class TopicVQModel(TopicVQPreTrainedModel):
             # eq. (29): the mean place among the codes of the documents that a word occurs in
             shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1e-12)
             places = (shares - shares.mean(dim=0)) @ F.normalize(self.quantizer.codebook, dim=-1)
-            (layer,) = self.word_decoder.network.layers
+            layer: Any = self.word_decoder.network.layers[0]
             layer.weight.copy_(F.normalize(word_counts.float().T @ places, dim=-1))
         if config.topic_init == "clusters":
             features = self.features(counts, document_vectors)
@@ -656,8 +659,11 @@ class TopicVQModel(TopicVQPreTrainedModel):
     @torch.no_grad()
     def clear_topic_statistics(self) -> None:
         """Forget what topics have in which documents."""
-        for name in ("topic_word_counts", "explained_word_counts", "max_proportions"):
-            getattr(self.statistics, name).zero_()
+        statistics = self.statistics
+        statistics.topic_word_counts.zero_()
+        statistics.damped_word_counts.zero_()
+        statistics.explained_word_counts.zero_()
+        statistics.max_proportions.zero_()
 
     @torch.no_grad()
     def add_topic_statistics(
@@ -673,12 +679,13 @@ class TopicVQModel(TopicVQPreTrainedModel):
         """
         self._check_word_counts(word_counts, len(code_counts))
         proportions = self.infer_topics(code_counts, document_vectors, temperature=1.0)
-        counts, explained = count_topic_words(
+        counts, damped, explained = count_topic_words(
             proportions, self.topic_word_probs, word_counts.float()
         )
         statistics = self.statistics
-        statistics.topic_word_counts += counts
-        statistics.explained_word_counts += explained
+        statistics.topic_word_counts.add_(counts)
+        statistics.damped_word_counts.add_(damped)
+        statistics.explained_word_counts.add_(explained)
         has_words = code_counts.sum(dim=1, keepdim=True) > 0
         largest = torch.where(has_words, proportions, 0.0).amax(dim=0)
         statistics.max_proportions.copy_(torch.maximum(statistics.max_proportions, largest))
@@ -696,7 +703,8 @@ class TopicVQModel(TopicVQPreTrainedModel):
         for name, parameter in self.named_parameters():
             of_words = name.startswith("autoencoder.")
             parameter.requires_grad_(objective == "joint" or of_words == (objective == "codebook"))
-        self.kl_warmup.begin(round(self.config.kl_warmup * num_steps))
+        share: Any = self.config.kl_warmup
+        self.kl_warmup.begin(round(share * num_steps))
 
     def _need(self, name: str, setter: str) -> torch.Tensor:
         values = getattr(self.statistics, name)

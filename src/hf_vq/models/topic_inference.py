@@ -24,6 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+# Keeps logarithms of probabilities that underflow finite; a clamp would cost a mask in the backward pass.
+TINY = 1e-30
+
 
 class TopicPrior(nn.Module):
     """Normal prior of the topic proportions, before their softmax, eq. (10), learned unless told otherwise.
@@ -103,26 +106,20 @@ class BagFeatures(nn.Module):
             shares = (code_counts > 0.05).float().mean(dim=0)
             self.inverse_frequency.copy_(-shares.clamp_min(1e-3).log())
         if self.scaled:
-            for values, mean, std in (
-                (self._bags(code_counts), self.bag_mean, self.bag_std),
-                (document_vectors, self.document_mean, self.document_std),
-            ):
-                if mean is not None:
-                    values = values if mean is self.bag_mean else F.normalize(values, dim=-1)
-                    mean.copy_(values.mean(dim=0))
-                    std.copy_((values - mean).square().mean().sqrt().clamp_min(1e-6))
+            _fit_scale(self._bags(code_counts), self.bag_mean, self.bag_std)
+            if self.document_mean is not None and self.document_std is not None:
+                vectors = _directions(document_vectors)
+                _fit_scale(vectors, self.document_mean, self.document_std)
 
     def forward(
         self, code_counts: torch.Tensor, document_vectors: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Bags `(B, C)` and vectors `(B, H)` to features `(B, C + H)`."""
         bags = (self._bags(code_counts) - self.bag_mean) / self.bag_std
-        if self.document_mean is None:
+        if self.document_mean is None or self.document_std is None:
             return bags
-        if document_vectors is None:
-            raise ValueError("document_vector is True: topics need document_vectors as well")
-        vectors = F.normalize(document_vectors.float(), dim=-1)
-        return torch.cat([bags, (vectors - self.document_mean) / self.document_std], dim=-1)
+        vectors = (_directions(document_vectors) - self.document_mean) / self.document_std
+        return torch.cat([bags, vectors], dim=-1)
 
     def _bags(self, code_counts: torch.Tensor) -> torch.Tensor:
         if self.kind == "counts":
@@ -133,6 +130,17 @@ class BagFeatures(nn.Module):
         if self.kind == "log1p":
             return logs
         return F.normalize(logs * self.inverse_frequency, dim=-1)
+
+
+def _directions(document_vectors: torch.Tensor | None) -> torch.Tensor:
+    if document_vectors is None:
+        raise ValueError("document_vector is True: topics need document_vectors as well")
+    return F.normalize(document_vectors.float(), dim=-1)
+
+
+def _fit_scale(values: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> None:
+    mean.copy_(values.mean(dim=0))
+    std.copy_((values - mean).square().mean().sqrt().clamp_min(1e-6))
 
 
 class TopicInference(nn.Module):
@@ -169,8 +177,10 @@ class TopicInference(nn.Module):
         for layer in self.layers:
             hidden = torch.tanh(layer(hidden))
         hidden = F.dropout(hidden, self.dropout, self.training)
-        mean = self.mean_norm(self.mean(hidden).float())
-        return mean, self.log_variance_norm(self.log_variance(hidden).float())
+        # one product for both maps
+        weights = torch.cat([self.mean.weight, self.log_variance.weight])
+        mean, log_variance = F.linear(hidden, weights).float().chunk(2, dim=-1)
+        return self.mean_norm(mean), self.log_variance_norm(log_variance)
 
 
 def sample_proportions(
@@ -281,7 +291,7 @@ class TopicMixture(nn.Module):
 
     def log_probabilities(self, proportions: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """`(B, M)`, eq. (28)."""
-        return (proportions @ self.topics(scores)).clamp_min(1e-30).log()
+        return (proportions @ self.topics(scores) + TINY).log()
 
     def log_likelihood(
         self, proportions: torch.Tensor, scores: torch.Tensor, counts: torch.Tensor
@@ -294,10 +304,9 @@ class TopicMixture(nn.Module):
             return (counts * self.log_probabilities(proportions, scores)).sum(dim=-1)
         documents, outcomes, values = entries(counts)
         topics = self.topics(scores).T.contiguous()
-        probabilities = (
-            proportions.index_select(0, documents) * topics.index_select(0, outcomes)
-        ).sum(dim=-1)
-        logs = values * probabilities.clamp_min(1e-30).log()
+        shares = proportions.index_select(0, documents)
+        probabilities = (shares * topics.index_select(0, outcomes)).sum(dim=-1)
+        logs = values * (probabilities + TINY).log()
         return logs.new_zeros(len(counts)).index_add(0, documents, logs)
 
 
@@ -337,8 +346,8 @@ def word_ambiguity(
 
 def count_topic_words(
     proportions: torch.Tensor, topic_word_probs: torch.Tensor, word_counts: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Words of documents shared out to topics, eq. (24) and (31), both `(K, V)`.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Words of documents shared out to topics, `(K, V)`: tf of eq. (24), tf' and em of eq. (31).
 
     Args:
         proportions: `(B, K)`; a document's words go to its topics in these shares.
@@ -351,8 +360,9 @@ def count_topic_words(
     shares = proportions.index_select(0, documents)
     topics = topic_word_probs.T.contiguous()
     likelihoods = (shares * topics.index_select(0, words)).sum(dim=-1).clamp_min(1e-30)
-    by_share, by_likelihood = (
+    damped = values.log1p()
+    counts, damped_counts, by_likelihood = (
         torch.zeros_like(topics).index_add_(0, words, shares * weights[:, None])
-        for weights in (values, values / likelihoods)
+        for weights in (values, damped, damped / likelihoods)
     )
-    return by_share.T, by_likelihood.T * topic_word_probs
+    return counts.T, damped_counts.T, by_likelihood.T * topic_word_probs

@@ -38,12 +38,12 @@ def rank_by_ctfidf(topic_word_counts: torch.Tensor) -> torch.Tensor:
 
 
 def rank_by_exclusivity(
-    topic_word_counts: torch.Tensor, explained_word_counts: torch.Tensor, exponent: float
+    damped_word_counts: torch.Tensor, explained_word_counts: torch.Tensor, exponent: float
 ) -> torch.Tensor:
     """How frequent a word is in the topic, times how much it is the topic's own, `(K, V)`, eq. (32)."""
     frequency, explained = (
         counts / counts.sum(dim=1, keepdim=True).clamp_min(1e-12)
-        for counts in (topic_word_counts, explained_word_counts)
+        for counts in (damped_word_counts, explained_word_counts)
     )
     owned = explained / explained.sum(dim=0).clamp_min(1e-12)
     largest = owned.max(dim=0).values.clamp_min(1e-12)

@@ -17,6 +17,7 @@ Equation numbers refer to docs/topics.md.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -110,6 +111,7 @@ class CorpusStatistics(nn.Module):
         self.word_frequencies = nn.Buffer(torch.zeros(config.vocab_size))
         self.code_frequencies = nn.Buffer(torch.zeros(config.codebook_size))
         self.topic_word_counts = nn.Buffer(torch.zeros(config.num_topics, config.vocab_size))
+        self.damped_word_counts = nn.Buffer(torch.zeros(config.num_topics, config.vocab_size))
         self.explained_word_counts = nn.Buffer(torch.zeros(config.num_topics, config.vocab_size))
         self.max_proportions = nn.Buffer(torch.zeros(config.num_topics))
 
@@ -159,10 +161,11 @@ class TopicVQPreTrainedModel(PreTrainedModel):
         | running moments, statistics, counts | 0, variances and standard deviations 1 |
         """
         super()._init_weights(module)
+        own: Any = module
         if isinstance(module, nn.Linear):
             init.kaiming_uniform_(module.weight, a=5**0.5)
         elif hasattr(module, "initial_values"):
-            for tensor, value in module.initial_values():
+            for tensor, value in own.initial_values():
                 init.copy_(tensor, value)
         elif hasattr(module, "topic_codes"):
-            init.xavier_uniform_(module.topic_codes)
+            init.xavier_uniform_(own.topic_codes)

@@ -144,18 +144,19 @@ def _rank_merged(model: Any, topics: Topics, topic_map: np.ndarray) -> np.ndarra
         shares = frequencies / frequencies.sum()
         return rank_by_relevance(probs, shares, config.topic_word_ranking_weight).numpy()
     if config.topic_word_ranking in ("ctfidf", "exclusive"):
-        counts, explained = (
+        counts, damped, explained = (
             members.new_zeros(len(topics), members.shape[1])
             .double()
             .index_add_(0, torch.from_numpy(topic_map), members.double().cpu())
             for members in (
                 statistics.topic_word_counts.cpu(),
+                statistics.damped_word_counts.cpu(),
                 statistics.explained_word_counts.cpu(),
             )
         )
         if config.topic_word_ranking == "ctfidf":
             return rank_by_ctfidf(counts).numpy()
-        return rank_by_exclusivity(counts, explained, config.topic_word_exclusivity).numpy()
+        return rank_by_exclusivity(damped, explained, config.topic_word_exclusivity).numpy()
     # Scores have no meaning of their own for a merged topic, and probabilities are what was averaged.
     return topics.word_weights
 
