@@ -13,8 +13,6 @@
 # limitations under the License.
 """TopicVQ among scikit-learn's estimators: its own checks, as far as they apply to texts."""
 
-import gc
-
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -74,15 +72,6 @@ class TopicVQOfArrays(TopicVQ):
         return tags
 
 
-@pytest.fixture
-def _nothing_to_collect():
-    """Each `fit` collects garbage: what there is already need not be looked through a hundred times."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("_nothing_to_collect")
 def test_scikit_learns_own_checks():
     estimator = TopicVQOfArrays(
         1,
