@@ -219,25 +219,26 @@ class TopicVQModel(TopicVQPreTrainedModel):
 
         Without weights the codes weigh as those of a word at equal distances. Where codes are -1, zeros.
         """
-        if (codes is None) == (quantized is None):
+        if codes is not None and quantized is None:
+            return self._decode_codes(codes, code_weights)
+        if codes is not None or quantized is None:
             raise ValueError("decode takes exactly one of codes and quantized")
-        if codes is None:
-            width = self.config.codebook_dim
-            assert quantized is not None
-            if quantized.ndim != 3 or quantized.shape[2] != width:
-                raise ValueError(
-                    f"quantized has shape {tuple(quantized.shape)}, expected (batch, words, {width})"
-                )
-            return TopicVQDecoderOutput(reconstruction=self.autoencoder.decode(quantized))
+        width = self.config.codebook_dim
+        if quantized.ndim != 3 or quantized.shape[2] != width:
+            raise ValueError(
+                f"quantized has shape {tuple(quantized.shape)}, expected (batch, words, {width})"
+            )
+        return TopicVQDecoderOutput(reconstruction=self.autoencoder.decode(quantized))
+
+    def _decode_codes(
+        self, codes: torch.Tensor, code_weights: torch.Tensor | None
+    ) -> TopicVQDecoderOutput:
         self._check_codes(codes)
         mask = codes[..., 0] >= 0
-        rows = codes[mask]
-        quantizer = self.quantizer
+        rows, quantizer = codes[mask], self.quantizer
         weights = quantizer.fixed_weights(rows) if code_weights is None else code_weights[mask]
-        vectors = quantizer.combine(rows, weights)
-        return TopicVQDecoderOutput(
-            reconstruction=_positions(self.autoencoder.decode(vectors), mask, codes)
-        )
+        vectors = self.autoencoder.decode(quantizer.combine(rows, weights))
+        return TopicVQDecoderOutput(reconstruction=_positions(vectors, mask, codes))
 
     def bag(
         self,

@@ -19,6 +19,7 @@ those of the moving averages to docs/quantization.md.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -164,7 +165,8 @@ class WordAutoencoder(nn.Module):
         """See the class."""
         super().__init__()
         self.config = config
-        widths = [config.word_embedding_dim, *config.autoencoder_hidden_sizes, config.codebook_dim]
+        hidden: Any = config.autoencoder_hidden_sizes
+        widths = [config.word_embedding_dim, *hidden, config.codebook_dim]
         self.encoder = FeedForward(widths, "relu")
         self.decoder = FeedForward(widths[::-1], "relu")
         self.quantizer = ExpansionQuantizer(config)
@@ -179,7 +181,8 @@ class WordAutoencoder(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """In which it computes; codes are decided in float32."""
-        return self.encoder.layers[0].weight.dtype
+        layer: Any = self.encoder.layers[0]
+        return layer.weight.dtype
 
     def scale(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Embeddings `(*, H)` as the encoder takes them."""
@@ -207,7 +210,8 @@ class WordAutoencoder(nn.Module):
         mean = scaled.mean(dim=0)
         centered = scaled - mean
         covariance = centered.T @ centered / len(centered)
-        (encoder,), (decoder,) = self.encoder.layers, self.decoder.layers
+        encoder: Any = self.encoder.layers[0]
+        decoder: Any = self.decoder.layers[0]
         # Eigenvalues ascend. With more dimensions than embeddings have, the rest stays at zero.
         directions = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, : len(encoder.weight)]
         projections = centered @ directions
