@@ -83,11 +83,11 @@ def plot_map(topics: Topics, places: DocumentMap) -> Figure:
     dots = [colors[topic] for topic in places.owners]
     x, y = places.points.T
     axes.scatter(x, y, s=6, c=dots, alpha=0.5, linewidths=0)
-    for topic, place in enumerate(places.topic_points.tolist()):
+    for topic, (x, y) in enumerate(places.topic_points.tolist()):
         size = 60 + 2000 * places.shares[topic]
         name = topic_name(topics, topic)
-        axes.scatter(*place, s=size, color=colors[topic], edgecolors="black", label=name)
-        axes.annotate(str(topic), place, ha="center", va="center", fontsize=7, color="white")
+        axes.scatter(x, y, s=size, color=colors[topic], edgecolors="black", label=name)
+        axes.annotate(str(topic), (x, y), ha="center", va="center", fontsize=7, color="white")
     legend = axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     for handle in legend.legend_handles:
         handle.set_sizes([40])  # type: ignore[union-attr]
