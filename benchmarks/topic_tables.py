@@ -44,6 +44,8 @@ COHERENCE: list[Column] = [
 DOCUMENTS: list[Column] = [
     ("top purity", "top_purity", 3, True),
     ("top NMI", "top_nmi", 3, True),
+    ("own purity", "own_purity", 3, None),
+    ("own NMI", "own_nmi", 3, None),
     ("purity, k = classes", "kmeans_classes_purity", 3, True),
     ("NMI, k = classes", "kmeans_classes_nmi", 3, True),
     ("probe accuracy", "probe_accuracy", 3, True),

@@ -41,7 +41,7 @@ from topic_tables import FOLDER, report
 from hf_vq.evaluation import write_record
 from hf_vq.topics.coherence import CoherenceReference
 from hf_vq.topics.evaluation import TOPIC_METRIC_DEFINITIONS, evaluate_topics
-from hf_vq.topics.metrics import unigram_perplexity
+from hf_vq.topics.metrics import nmi, purity, unigram_perplexity
 
 PACKAGES = (
     *("scikit-learn", "scipy", "tomotopy", "bertopic", "umap-learn", "hdbscan", "fastopic"),
@@ -59,6 +59,8 @@ DEFINITIONS = TOPIC_METRIC_DEFINITIONS | {
     "threads": "CPU threads of the run",
     "saved_megabytes": "size of the saved model and its processor",
     "outlier_share": "share of training documents that BERTopic puts into no topic",
+    "own_purity": "purity of test documents and their labels; clusters: BERTopic's own assignment, outliers are one",
+    "own_nmi": "normalized mutual information of the same",
     "reranked_npmi": "npmi if words are ranked by TopicVQ's rule from the training documents' proportions: "
     "phi_kw p(k|w)^2 of the expected counts theta' y",
     "reranked_diversity_10": "diversity_10 of the same words",
@@ -103,6 +105,10 @@ def score(method: TopicMethod, bench: Bench, num_topics: int, seed: int) -> tupl
     clock = Clock()
     proportions = method.place(test)
     figures |= clock.read("place")
+    if hasattr(method, "assign"):
+        assigned = method.assign(test)
+        labels = corpus.test.labels
+        figures |= {"own_purity": purity(labels, assigned), "own_nmi": nmi(labels, assigned)}
     train_proportions = method.place(train)
     log_probs = _predict(method, bench.halves)
     topics = bench.words_of(method.ranked_words(25))

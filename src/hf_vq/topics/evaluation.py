@@ -17,7 +17,7 @@
 log-probabilities of held-out words. What is not given is not scored.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from hf_vq.role_metrics import linear_probe
 from .coherence import CoherenceReference, best_topics, c_v, npmi_per_topic
 from .metrics import (
     Counts,
+    Labels,
     inverted_rbo,
     kmeans_clusters,
     nmi,
@@ -76,9 +77,9 @@ def evaluate_topics(
     *,
     texts: Iterable[Sequence[str]] | None = None,
     topic_proportions: np.ndarray | None = None,
-    labels: Sequence[Hashable] | np.ndarray | None = None,
+    labels: Labels | None = None,
     train_topic_proportions: np.ndarray | None = None,
-    train_labels: Sequence[Hashable] | np.ndarray | None = None,
+    train_labels: Labels | None = None,
     word_log_probs: np.ndarray | None = None,
     word_counts: Counts | None = None,
     kmeans_seeds: Sequence[int] = range(10),
@@ -112,7 +113,7 @@ def evaluate_topics(
         if labels is not None:
             figures |= _cluster_figures(proportions, labels, kmeans_seeds)
             if train_topic_proportions is not None and train_labels is not None:
-                known = np.asarray(train_labels), np.asarray(labels).tolist()
+                known = [np.asarray(part).tolist() for part in (train_labels, labels)]
                 scores = linear_probe(train_topic_proportions, known[0], proportions, known[1])
                 figures |= {f"probe_{name}": score for name, score in scores.items()}
     if word_log_probs is not None and word_counts is not None:
@@ -153,7 +154,7 @@ def _check_proportions(topic_proportions: np.ndarray) -> np.ndarray:
 
 
 def _cluster_figures(
-    proportions: np.ndarray, labels: Sequence[Hashable] | np.ndarray, seeds: Sequence[int]
+    proportions: np.ndarray, labels: Labels, seeds: Sequence[int]
 ) -> dict[str, float]:
     top = proportions.argmax(axis=1)
     figures: dict[str, float] = {
@@ -161,7 +162,7 @@ def _cluster_figures(
         "top_nmi": nmi(labels, top),
         "top_clusters": len(np.unique(top)),
     }
-    numbers = {"kmeans": proportions.shape[1], "kmeans_classes": len(np.unique(labels))}
+    numbers = {"kmeans": proportions.shape[1], "kmeans_classes": len(np.unique(np.asarray(labels)))}
     for name, number in numbers.items():
         if number > len(proportions):
             continue

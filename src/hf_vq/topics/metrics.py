@@ -20,6 +20,7 @@ those of docs/topic_metrics.md. A purity grows with the number of clusters: neve
 import warnings
 from collections.abc import Hashable, Sequence
 from itertools import combinations
+from typing import TypeAlias
 
 import numpy as np
 
@@ -60,7 +61,8 @@ __all__ = [
     "unigram_perplexity",
 ]
 
-Counts = np.ndarray | sparse.sparray | sparse.spmatrix
+Counts: TypeAlias = np.ndarray | sparse.sparray | sparse.spmatrix
+Labels: TypeAlias = Sequence[Hashable] | np.ndarray
 
 
 def topic_diversity(topics: Sequence[Sequence[str]], top_n: int = 10) -> float:
@@ -124,7 +126,7 @@ def inverted_rbo(
     return float(1 - overlap[np.triu_indices(len(words), 1)].mean())
 
 
-def _contingency(labels: Sequence[Hashable], clusters: Sequence[Hashable]) -> np.ndarray:
+def _contingency(labels: Labels, clusters: Labels) -> np.ndarray:
     """Number of documents of each cluster (rows) and label (columns)."""
     if len(labels) != len(clusters) or len(labels) == 0:
         raise ValueError(
@@ -138,7 +140,7 @@ def _contingency(labels: Sequence[Hashable], clusters: Sequence[Hashable]) -> np
     return counts.reshape(len(cluster_names), len(label_names))
 
 
-def purity(labels: Sequence[Hashable], clusters: Sequence[Hashable]) -> float:
+def purity(labels: Labels, clusters: Labels) -> float:
     """Share of documents whose label is the most frequent one of their cluster; M8.
 
     Example:
@@ -149,7 +151,7 @@ def purity(labels: Sequence[Hashable], clusters: Sequence[Hashable]) -> float:
     return float(counts.max(1).sum() / counts.sum())
 
 
-def nmi(labels: Sequence[Hashable], clusters: Sequence[Hashable]) -> float:
+def nmi(labels: Labels, clusters: Labels) -> float:
     """Mutual information of labels and clusters by the mean of their two entropies; M9.
 
     Example:
