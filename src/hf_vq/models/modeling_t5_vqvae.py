@@ -237,7 +237,7 @@ class T5VQVAEForConditionalGeneration(
         }
         return T5VQVAEOutput(**(dict(outputs) | losses | quantities))
 
-    def _hide_words(self, decoder_input_ids: torch.LongTensor) -> torch.LongTensor:
+    def _hide_words(self, decoder_input_ids: torch.Tensor) -> torch.Tensor:
         """Word dropout (Bowman et al., 2016, arXiv 1511.06349): in training some tokens read as the start token."""
         share = self.config.decoder_word_dropout
         if not self.training or share == 0:
