@@ -409,6 +409,7 @@ IMPORTS: dict[str, set[str]] = {
         "topic_methods",
         "topic_peers",
         "topic_tables",
+        "topic_text",
         "topmost",
         "umap",
     },

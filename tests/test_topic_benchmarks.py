@@ -20,10 +20,15 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from hf_vq.models.configuration_topic_vq import VARIANTS, TopicVQConfig
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+from topic_ablations import (  # noqa: E402
+    DEFINITIONS as ABLATION_DEFINITIONS,
+)
+from topic_ablations import LEVERS, covered_classes, rows, skewed_rows  # noqa: E402
 from topic_corpora import Part, base_form  # noqa: E402
 from topic_tables import HEADLINE, mean_ranks  # noqa: E402
 from topic_text import DEFINITIONS, rank_as_ours  # noqa: E402
@@ -92,3 +97,30 @@ def test_our_ranking_prefers_words_of_one_topic() -> None:
 
 def test_every_headline_has_a_definition() -> None:
     assert all(key in DEFINITIONS for _, key, _, _ in HEADLINE)
+
+
+def test_every_lever_is_ablated_once() -> None:
+    fields = [name for group in LEVERS.values() for name in group]
+    assert len(fields) == len(set(fields))
+    recommended, published = VARIANTS["recommended"], VARIANTS["published"]
+    differing = {name for name in recommended if recommended[name] != published[name]}
+    # Fixed in every variant by how the words are encoded.
+    assert differing - {"word_pooling"} == set(fields)
+    for row in rows()["levers"].values():
+        TopicVQConfig(**row.options)  # refuses what does not go together
+
+
+def test_skewed_classes_have_the_sizes_asked_for() -> None:
+    labels = np.repeat(np.arange(4), [40, 60, 40, 50])
+    assert np.bincount(labels[skewed_rows(labels, 0.0)]).tolist() == [40, 40, 40, 40]
+    assert np.bincount(labels[skewed_rows(labels, 1.0)]).tolist() == [40, 20, 13, 10]
+
+
+def test_covered_classes_by_hand() -> None:
+    proportions = np.eye(3)[[0, 0, 0, 1, 1]]  # the last topic has no document
+    labels = np.array([0, 0, 3, 1, 1])
+    assert covered_classes(proportions, labels) == {
+        "covered_classes": 2,
+        "covered_rare_classes": 1,
+    }
+    assert covered_classes(proportions, labels).keys() <= ABLATION_DEFINITIONS.keys()
