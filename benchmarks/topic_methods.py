@@ -81,6 +81,11 @@ class TopicVq(TopicMethod):
         """Topic proportions."""
         return topic_proportions(self.model, build_corpus(self.model, inputs, self.config))
 
+    def mix(self, inputs: WordEmbeddings) -> np.ndarray:
+        """Proportions before they are sharpened, as the decoder was trained with."""
+        corpus = build_corpus(self.model, inputs, self.config)
+        return topic_proportions(self.model, corpus, temperature=1.0)
+
     @torch.no_grad()
     def ranked_words(self, top_n: int) -> np.ndarray:
         """The best words of each topic, in the ranking of the variant."""

@@ -52,6 +52,10 @@ class TopicMethod:
         """Topic proportions of documents, (documents, topics)."""
         raise NotImplementedError
 
+    def mix(self, inputs: Any) -> np.ndarray:
+        """The proportions that words are predicted from, if they are not those of `place`."""
+        return self.place(inputs)
+
     def topic_word_scores(self) -> np.ndarray:
         """What words of a topic are ranked by, (topics, words)."""
         raise NotImplementedError

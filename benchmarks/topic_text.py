@@ -146,7 +146,7 @@ def rank_as_ours(proportions: np.ndarray, counts: object, top_n: int = 10) -> np
 
 
 def _predict(method: TopicMethod, halves: Part) -> np.ndarray | None:
-    return method.word_log_probs(method.place(method.prepare(halves)))
+    return method.word_log_probs(method.mix(method.prepare(halves)))
 
 
 def run(name: str, bench: Bench, num_topics: int, seed: int, folder: Path) -> None:
