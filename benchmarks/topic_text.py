@@ -195,19 +195,15 @@ def smoke() -> None:
                 print(f"{name}: left out, {error.name} is not installed")
 
 
-def speed(name: str, num_topics: int, number: int) -> None:
-    """Ours and BERTopic on one corpus: fit, placing documents, size, and whether two runs agree.
+def speed(name: str, num_topics: int) -> None:
+    """Ours and BERTopic on one corpus: fit, placing the test documents, size, and whether two runs agree.
 
     Each is fitted twice, and the faster time counts: the first of BERTopic's compiles UMAP.
     """
     corpus = Corpus(name)
-    parts = corpus.test, corpus.train
-    documents = [text for part in parts for text in part.documents][:number]
-    words = [text for part in parts for text in part.words][:number]
-    new = Part(documents, words, np.concatenate([part.labels for part in parts])[:number])
     found: dict[str, dict] = {}
     for method_name in ("topic_vq", "bertopic"):
-        runs = [_timed_run(method_name, corpus, new, num_topics) for _ in range(2)]
+        runs = [_timed_run(method_name, corpus, num_topics) for _ in range(2)]
         figures = {
             key: min(run[0][key] for run in runs) for key in runs[0][0] if key.endswith("seconds")
         }
@@ -221,7 +217,7 @@ def speed(name: str, num_topics: int, number: int) -> None:
     content = {
         "corpus": CORPORA[name],
         "num_topics": num_topics,
-        "new_documents": len(documents),
+        "new_documents": len(corpus.test.documents),
         "threads": torch.get_num_threads(),
         "packages": installed_packages(),
         "methods": found,
@@ -230,10 +226,10 @@ def speed(name: str, num_topics: int, number: int) -> None:
 
 
 def _timed_run(
-    name: str, corpus: Corpus, new: Part, num_topics: int
+    name: str, corpus: Corpus, num_topics: int
 ) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
     method = METHODS[name](corpus)
-    train, inputs = method.prepare(corpus.train), method.prepare(new)
+    train, inputs = method.prepare(corpus.train), method.prepare(corpus.test)
     clock = Clock()
     method.fit(train, num_topics, seed=0)
     figures = clock.read("fit")
@@ -258,7 +254,6 @@ def main() -> None:
     speed_parser = subparsers.add_parser("speed", help="beside BERTopic")
     speed_parser.add_argument("--corpus", default="20newsgroups", choices=CORPORA)
     speed_parser.add_argument("--num-topics", type=int, default=50)
-    speed_parser.add_argument("--documents", type=int, default=10_000, help="new documents")
     subparsers.add_parser("smoke", help="whether everything runs")
     subparsers.add_parser("report", help="tables and plots")
     for subparser in subparsers.choices.values():
@@ -275,7 +270,7 @@ def main() -> None:
                     for method in arguments.methods:
                         run(method, bench, num_topics, seed, RESULTS / FOLDER)
     elif arguments.command == "speed":
-        speed(arguments.corpus, arguments.num_topics, arguments.documents)
+        speed(arguments.corpus, arguments.num_topics)
     else:
         {"smoke": smoke, "report": report}[arguments.command]()
 
