@@ -87,26 +87,27 @@ class MemoryCurve(threading.Thread):
         self.started = time.monotonic()
 
     def run(self) -> None:
-        """Measure."""
+        """Measure now and then."""
         while not self.ended.wait(INTERVAL):
-            lines = Path("/proc/self/status").read_text().splitlines()
-            kilobytes = {
-                name: int(line.split()[1])
-                for line in lines
-                if (name := line.partition(":")[0]) in ("RssAnon", "VmRSS")
-            }
-            self.points.append(
-                (
-                    time.monotonic() - self.started,
-                    kilobytes["RssAnon"] / 1e3,
-                    kilobytes["VmRSS"] / 1e3,
-                )
-            )
+            self.measure()
+
+    def measure(self) -> tuple[float, float, float]:
+        """Measure now."""
+        lines = Path("/proc/self/status").read_text().splitlines()
+        kilobytes = {
+            name: int(line.split()[1])
+            for line in lines
+            if (name := line.partition(":")[0]) in ("RssAnon", "VmRSS")
+        }
+        seconds = time.monotonic() - self.started
+        self.points.append((seconds, kilobytes["RssAnon"] / 1e3, kilobytes["VmRSS"] / 1e3))
+        return self.points[-1]
 
     def stop(self) -> dict[str, Any]:
         """End, and return the peaks and at most 200 points of the curve, each the largest of its stretch."""
         self.ended.set()
         self.join()
+        self.measure()
         step = -(-len(self.points) // 200)
         curve = [
             [round(max(column), 1) for column in zip(*self.points[i : i + step], strict=True)]

@@ -13,7 +13,7 @@
 # limitations under the License.
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["hf_vq[train,topics]"]
+# dependencies = ["hf_vq[topics]"]
 # ///
 """Score a topic model on documents that it was not trained on, and write every figure to `<checkpoint>.json`.
 

@@ -13,7 +13,7 @@
 # limitations under the License.
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["hf_vq[train,topics]"]
+# dependencies = ["hf_vq[topics]"]
 # ///
 """Find topics in the documents of a Hub data set, a folder or a file.
 

@@ -14,6 +14,7 @@
 """What a word is, how words are counted, how they meet pieces, and what survives saving."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -290,6 +291,10 @@ def test_the_rule_of_content_words_is_told_apart():
 @pytest.mark.parametrize("with_tokenizer", [True, False])
 def test_published_code_makes_the_same_processor(tokenizer, tmp_path, monkeypatch, with_tokenizer):
     """On the Hub the processor travels as source files, which have nothing of our package around them."""
+    # The folder of a test that loaded remote code before must not answer for this one.
+    for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
     monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.setattr(TopicVQProcessor, "_auto_class", "AutoProcessor")
     processor = TopicVQProcessor(tokenizer if with_tokenizer else None, stop_words="english")
