@@ -124,3 +124,22 @@ def test_covered_classes_by_hand() -> None:
         "covered_rare_classes": 1,
     }
     assert covered_classes(proportions, labels).keys() <= ABLATION_DEFINITIONS.keys()
+
+
+def test_page_and_readme_are_rendered_from_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import results
+    import topic_tables
+
+    page = (topic_tables.REPORTS / "topic_text.md").read_text("utf-8")
+    template = (topic_tables.REPORTS / "topic_text.template.md").read_text("utf-8")
+    readme = results.README.read_text("utf-8")
+    (tmp_path / "topic_text.template.md").write_text(template, "utf-8")
+    (tmp_path / "README.md").write_text(readme, "utf-8")
+    monkeypatch.setattr(topic_tables, "REPORTS", tmp_path)
+    monkeypatch.setattr(results, "README", tmp_path / "README.md")
+    monkeypatch.setattr(topic_tables, "_plot", lambda groups: None)
+    topic_tables.report()
+    assert (tmp_path / "topic_text.md").read_text("utf-8") == page
+    assert (tmp_path / "README.md").read_text("utf-8") == readme
