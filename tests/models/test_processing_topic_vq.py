@@ -288,12 +288,22 @@ def test_the_rule_of_content_words_is_told_apart():
     assert len({rule, *(other.content_rule for other in others)}) == 6
 
 
+@pytest.fixture
+def own_remote_code():
+    """Keep remote code that other tests have loaded, from another folder, out of this one, and its code out of theirs."""
+    others = {name: m for name, m in sys.modules.items() if name.startswith("transformers_modules")}
+    for name in others:
+        del sys.modules[name]
+    yield
+    for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
+        del sys.modules[name]
+    sys.modules.update(others)
+
+
+@pytest.mark.usefixtures("own_remote_code")
 @pytest.mark.parametrize("with_tokenizer", [True, False])
 def test_published_code_makes_the_same_processor(tokenizer, tmp_path, monkeypatch, with_tokenizer):
     """On the Hub the processor travels as source files, which have nothing of our package around them."""
-    # The folder of a test that loaded remote code before must not answer for this one.
-    for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
-        monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(tmp_path / "modules")
     monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.setattr(TopicVQProcessor, "_auto_class", "AutoProcessor")
