@@ -290,7 +290,7 @@ def test_the_rule_of_content_words_is_told_apart():
 
 @pytest.fixture
 def own_remote_code():
-    """Keep remote code that other tests have loaded, from another folder, out of this one, and its code out of theirs."""
+    """Keep remote code that other tests have loaded out of this one, and its code out of theirs."""
     others = {name: m for name, m in sys.modules.items() if name.startswith("transformers_modules")}
     for name in others:
         del sys.modules[name]
