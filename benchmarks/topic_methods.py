@@ -42,6 +42,7 @@ AUTHORS = {
     "topic_epochs": 500.0,
     "topic_learning_rate": 1e-3,
     "lr_scheduler_type": "constant",
+    "warmup_share": 0.0,
 }
 AUTHORS_FIRST = AUTHORS | {"topic_epochs": 200.0, "topic_learning_rate": 5e-4}
 
