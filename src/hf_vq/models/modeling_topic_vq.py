@@ -18,15 +18,13 @@ them. From the bag an inference network tells which topics the document has, and
 distributions over codes, are read out as real words. Equation numbers refer to docs/topics.md.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_topic_vq import RANKINGS, TopicVQConfig
@@ -36,101 +34,31 @@ from .topic_inference import (
     TopicMixture,
     TopicPrior,
     TopicProduct,
-    count_topic_words,
     sample_proportions,
     topic_similarity,
     word_ambiguity,
 )
 from .topic_ranking import rank_by_ctfidf, rank_by_exclusivity, rank_by_frex, rank_by_relevance
+from .topic_vq_inputs import (
+    check_code_counts,
+    check_codes,
+    check_word_counts,
+    check_words,
+    word_positions,
+    word_rows,
+)
 from .topic_vq_layers import (
     CorpusStatistics,
     LossWarmup,
     TopicVQPreTrainedModel,
     TopicWordDecoder,
 )
-from .vector_quantization import kmeans, nearest_codes
-from .word_autoencoder import ExpansionQuantizer, WordAutoencoder
+from .topic_vq_outputs import TopicVQDecoderOutput, TopicVQEncoderOutput, TopicVQOutput
+from .topic_vq_state import TopicVQTrainableModel
+from .word_autoencoder import WordAutoencoder
 
 
-@dataclass
-class TopicVQEncoderOutput(ModelOutput):
-    """What `encode` returns, for `B` documents of at most `N` words; at masked positions -1 and zeros.
-
-    Attributes:
-        codes: `(B, N, codes_per_token)`, integers in `[0, codebook_size)`, nearest first.
-        code_weights: `(B, N, codes_per_token)`, eq. (3).
-        latents: `(B, N, codebook_dim)`, of norm 1, eq. (1).
-        quantized: `(B, N, codebook_dim)`, eq. (4).
-    """
-
-    codes: torch.LongTensor | None = None
-    code_weights: torch.FloatTensor | None = None
-    latents: torch.FloatTensor | None = None
-    quantized: torch.FloatTensor | None = None
-
-
-@dataclass
-class TopicVQDecoderOutput(ModelOutput):
-    """What `decode` returns.
-
-    Attributes:
-        reconstruction: `(B, N, word_embedding_dim)`, word embeddings.
-    """
-
-    reconstruction: torch.FloatTensor | None = None
-
-
-@dataclass
-class TopicVQOutput(ModelOutput):
-    """What `forward` returns; what the objective or the inputs leave out is `None`.
-
-    Losses of words are means over the words that the mask keeps and their dimensions, those of topics are
-    means over documents (sums with `loss_reduction="sum"`), in nats.
-
-    Attributes:
-        loss: `()`, weighted sum of the losses below, eq. (6), (16) or both.
-        reconstruction_loss: `()`, squared error of the word embeddings, eq. (6).
-        codebook_loss: `()`, first term of eq. (5); 0 if the codebook follows moving averages.
-        commitment_loss: `()`, second term of eq. (5), before its weight.
-        word_loss: `()`, negative log-likelihood of a document's words, eq. (15).
-        code_loss: `()`, negative log-likelihood of a document's codes, eq. (12).
-        kl_loss: `()`, eq. (11), before its weight and the warm-up of eq. (19).
-        separation_loss: `()`, eq. (20) or (33).
-        seed_loss: `()`, eq. (25).
-        reconstruction: `(B, N, word_embedding_dim)`.
-        topic_proportions: `(B, K)`, a draw in training, otherwise of the posterior's mean.
-        posterior_mean: `(B, K)`, before the softmax.
-        posterior_log_variance: `(B, K)`.
-        codes: `(B, N, codes_per_token)`; this and the next three as in `TopicVQEncoderOutput`.
-        code_weights: `(B, N, codes_per_token)`.
-        latents: `(B, N, codebook_dim)`.
-        quantized: `(B, N, codebook_dim)`; in training with the gradient of the latents.
-        code_counts: `(B, codebook_size)`, the bag of eq. (7).
-        word_log_probs: `(B, V)`, eq. (15); only when asked for.
-    """
-
-    loss: torch.FloatTensor | None = None
-    reconstruction_loss: torch.FloatTensor | None = None
-    codebook_loss: torch.FloatTensor | None = None
-    commitment_loss: torch.FloatTensor | None = None
-    word_loss: torch.FloatTensor | None = None
-    code_loss: torch.FloatTensor | None = None
-    kl_loss: torch.FloatTensor | None = None
-    separation_loss: torch.FloatTensor | None = None
-    seed_loss: torch.FloatTensor | None = None
-    reconstruction: torch.FloatTensor | None = None
-    topic_proportions: torch.FloatTensor | None = None
-    posterior_mean: torch.FloatTensor | None = None
-    posterior_log_variance: torch.FloatTensor | None = None
-    codes: torch.LongTensor | None = None
-    code_weights: torch.FloatTensor | None = None
-    latents: torch.FloatTensor | None = None
-    quantized: torch.FloatTensor | None = None
-    code_counts: torch.FloatTensor | None = None
-    word_log_probs: torch.FloatTensor | None = None
-
-
-class TopicVQModel(TopicVQPreTrainedModel):
+class TopicVQModel(TopicVQTrainableModel):
     """Topic model over the codes of contextual word embeddings.
 
     Training has two stages: `objective="codebook"` learns the autoencoder and its codes from word embeddings,
@@ -186,27 +114,22 @@ class TopicVQModel(TopicVQPreTrainedModel):
         self.quantizer_bypassed = False
         self.post_init()
 
-    @property
-    def quantizer(self) -> ExpansionQuantizer:
-        """What turns latents into codes."""
-        return self.autoencoder.quantizer
-
     # Words and codes
 
     def encode(
         self, word_embeddings: torch.Tensor, word_mask: torch.Tensor | None = None
     ) -> TopicVQEncoderOutput:
         """Word embeddings `(B, N, H)` to codes; `word_mask` `(B, N)` says which positions are words."""
-        mask = self._check_words(word_embeddings, word_mask)
+        mask = check_words(self.config, word_embeddings, word_mask)
         words = self.autoencoder
-        latents = words.encode(words.scale(_rows(word_embeddings, mask)))
+        latents = words.encode(words.scale(word_rows(word_embeddings, mask)))
         codes, code_weights = words.quantizer.expand(latents)
         quantized = words.quantizer.combine(codes, code_weights).to(words.dtype)
         return TopicVQEncoderOutput(
-            codes=_positions(codes, mask, word_embeddings, -1),
-            code_weights=_positions(code_weights, mask, word_embeddings),
-            latents=_positions(latents, mask, word_embeddings),
-            quantized=_positions(quantized, mask, word_embeddings),
+            codes=word_positions(codes, mask, word_embeddings, -1),
+            code_weights=word_positions(code_weights, mask, word_embeddings),
+            latents=word_positions(latents, mask, word_embeddings),
+            quantized=word_positions(quantized, mask, word_embeddings),
         )
 
     def decode(
@@ -233,12 +156,12 @@ class TopicVQModel(TopicVQPreTrainedModel):
     def _decode_codes(
         self, codes: torch.Tensor, code_weights: torch.Tensor | None
     ) -> TopicVQDecoderOutput:
-        self._check_codes(codes)
+        check_codes(self.config, codes)
         mask = codes[..., 0] >= 0
         rows, quantizer = codes[mask], self.quantizer
         weights = quantizer.fixed_weights(rows) if code_weights is None else code_weights[mask]
         vectors = self.autoencoder.decode(quantizer.combine(rows, weights))
-        return TopicVQDecoderOutput(reconstruction=_positions(vectors, mask, codes))
+        return TopicVQDecoderOutput(reconstruction=word_positions(vectors, mask, codes))
 
     def bag(
         self,
@@ -417,12 +340,12 @@ class TopicVQModel(TopicVQPreTrainedModel):
         if not reconstruct:
             with torch.no_grad():
                 return dict(self.encode(word_embeddings, word_mask))
-        mask = self._check_words(word_embeddings, word_mask)
-        output = self.autoencoder(_rows(word_embeddings, mask), self.quantizer_bypassed)
+        mask = check_words(self.config, word_embeddings, word_mask)
+        output = self.autoencoder(word_rows(word_embeddings, mask), self.quantizer_bypassed)
         return {
             name: value
             if value.ndim == 0
-            else _positions(value, mask, word_embeddings, -1 if name == "codes" else 0)
+            else word_positions(value, mask, word_embeddings, -1 if name == "codes" else 0)
             for name, value in output.items()
         }
 
@@ -455,7 +378,7 @@ class TopicVQModel(TopicVQPreTrainedModel):
             output["word_log_probs"] = self.word_mixture.log_probabilities(proportions, scores)
         if not return_loss:
             return output
-        self._check_word_counts(word_counts, len(code_counts))
+        check_word_counts(self.config, word_counts, len(code_counts))
         reduce = torch.mean if config.loss_reduction == "mean" else torch.sum
         dropped = F.dropout(proportions, config.topic_dropout, self.training)
         output |= {
@@ -481,7 +404,7 @@ class TopicVQModel(TopicVQPreTrainedModel):
         self, code_counts: torch.Tensor, document_vectors: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Eq. (8), and the prior for a document without words."""
-        self._check_code_counts(code_counts)
+        check_code_counts(self.config, code_counts)
         counts = code_counts.float()
         inputs = self.features(counts, document_vectors)
         mean, log_variance = self.inference(inputs)
@@ -534,246 +457,6 @@ class TopicVQModel(TopicVQPreTrainedModel):
         topics = [k for k, words in enumerate(seeds) for _ in words]
         words = [word for words in seeds for word in words]
         return -log_probs[topics, words].mean()
-
-    # State
-
-    def bypass_quantizer(self, bypass: bool = True) -> None:
-        """Train a plain autoencoder for a while, or stop doing so; there are no topics meanwhile. Never saved."""
-        self.quantizer_bypassed = bypass
-
-    @torch.no_grad()
-    def initialize_codebook(
-        self,
-        batches: Iterable[torch.Tensor | Mapping[str, torch.Tensor]],
-        method: str = "kmeans",
-        generator: torch.Generator | None = None,
-    ) -> None:
-        """Set the codebook from the latents of some batches of words; 256 latents for each code are plenty.
-
-        Batches are word embeddings `(B, N, H)` or dicts with `word_embeddings` and, if there is one,
-        `word_mask`.
-        """
-        latents = []
-        for batch in batches:
-            inputs = batch if isinstance(batch, Mapping) else {"word_embeddings": batch}
-            embeddings = inputs["word_embeddings"]
-            mask = self._check_words(embeddings, inputs.get("word_mask"))
-            scaled = self.autoencoder.scale(_rows(embeddings, mask))
-            latents.append(self.autoencoder.encode(scaled))
-        if not latents:
-            raise ValueError("initialize_codebook got no batch of words")
-        self.quantizer.initialize_codebook(torch.cat(latents), method=method, generator=generator)
-
-    @torch.no_grad()
-    def initialize_autoencoder(self, words: torch.Tensor) -> None:
-        """With `autoencoder_init="pca"` set encoder and decoder from word embeddings `(W, H)`, eq. (26)."""
-        if self.config.autoencoder_init == "pca":
-            self.autoencoder.set_principal_directions(words)
-
-    @torch.no_grad()
-    def initialize_topics(
-        self,
-        code_counts: torch.Tensor,
-        word_counts: torch.Tensor,
-        document_vectors: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        """Give the topic stage its start from training documents, as far as the configuration asks for one.
-
-        Args:
-            code_counts: `(S, codebook_size)`, bags of documents.
-            word_counts: `(S, V)`, dense or sparse.
-            document_vectors: `(S, H)`, if the configuration has `document_vector`.
-            generator: source of randomness, on the CPU.
-        """
-        self._check_code_counts(code_counts)
-        self._check_word_counts(word_counts, len(code_counts))
-        config, counts = self.config, code_counts.float()
-        self.features.fit(counts, document_vectors)
-        if config.word_decoder == "latents":
-            # eq. (29): the mean place among the codes of the documents that a word occurs in
-            shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1e-12)
-            places = (shares - shares.mean(dim=0)) @ F.normalize(self.quantizer.codebook, dim=-1)
-            layer: Any = self.word_decoder.network.layers[0]
-            layer.weight.copy_(F.normalize(word_counts.float().T @ places, dim=-1))
-        if config.topic_init == "clusters":
-            features = self.features(counts, document_vectors)
-            points = features[:, len(counts[0]) :] if config.document_vector else features
-            points = F.normalize(points, dim=-1)
-            centers, _ = kmeans(points, config.num_topics, generator=generator)
-            if config.seed_words:
-                centers = self._guide_clusters(centers, points, word_counts)
-            self._set_topics_from_clusters(counts, points, centers)
-
-    def _guide_clusters(
-        self, centers: torch.Tensor, points: torch.Tensor, word_counts: torch.Tensor
-    ) -> torch.Tensor:
-        """Guided topics start where the documents with their seed words lie; the nearest clusters make room."""
-        seeds = word_counts.new_zeros(self.config.vocab_size, len(self.config.seed_words))
-        for topic, words in enumerate(self.config.seed_words):
-            seeds[words, topic] = 1
-        found = (word_counts.float() @ seeds.float() > 0).float()
-        for topic in range(len(self.config.seed_words)):
-            if found[:, topic].any():
-                guide = F.normalize(found[:, topic] @ points, dim=-1)
-                nearest = topic + int((centers[topic:] - guide).square().sum(dim=-1).argmin())
-                centers[nearest], centers[topic] = centers[topic].clone(), guide
-        return centers
-
-    def _set_topics_from_clusters(
-        self, counts: torch.Tensor, points: torch.Tensor, centers: torch.Tensor
-    ) -> None:
-        """Eq. (30): a topic starts as what is special in the codes of a cluster of documents."""
-        frequencies = counts.sum(dim=0) + 1e-3
-        frequencies = frequencies / frequencies.sum()
-        bags = torch.zeros_like(self.topic_codes)
-        bags.index_add_(0, nearest_codes(points, centers), counts)
-        bags += 50 * frequencies
-        shares = bags / bags.sum(dim=1, keepdim=True)
-        self.topic_codes.copy_(torch.log(shares / frequencies))
-
-    @torch.no_grad()
-    def set_embedding_scaling(self, mean: torch.Tensor, std: torch.Tensor) -> None:
-        """Say by which mean and standard deviation `(H,)` word embeddings are scaled; a deviation of 0 counts as 1."""
-        self.autoencoder.embedding_mean.copy_(mean)
-        self.autoencoder.embedding_std.copy_(torch.where(std > 0, std, 1.0))
-
-    @torch.no_grad()
-    def set_background(
-        self, word_frequencies: torch.Tensor, code_frequencies: torch.Tensor
-    ) -> None:
-        """Say how often words `(V,)` and codes `(C,)` occur in training; the background of eq. (18) starts there."""
-        for name, frequencies, mixture in (
-            ("word_frequencies", word_frequencies, self.word_mixture),
-            ("code_frequencies", code_frequencies, self.code_mixture),
-        ):
-            buffer = getattr(self.statistics, name)
-            if frequencies.shape != buffer.shape or (frequencies < 0).any():
-                raise ValueError(
-                    f"{name} have shape {tuple(frequencies.shape)} and minimum {frequencies.min()}, expected "
-                    f"counts of shape {tuple(buffer.shape)}"
-                )
-            buffer.copy_(frequencies)
-            if mixture.bias is not None:
-                mixture.bias.copy_(torch.log((buffer + 1) / (buffer.sum() + len(buffer))))
-
-    @torch.no_grad()
-    def clear_topic_statistics(self) -> None:
-        """Forget what topics have in which documents."""
-        statistics = self.statistics
-        statistics.topic_word_counts.zero_()
-        statistics.damped_word_counts.zero_()
-        statistics.explained_word_counts.zero_()
-        statistics.max_proportions.zero_()
-
-    @torch.no_grad()
-    def add_topic_statistics(
-        self,
-        code_counts: torch.Tensor,
-        word_counts: torch.Tensor,
-        document_vectors: torch.Tensor | None = None,
-    ) -> None:
-        """Note what the topics have in some documents, eq. (24) and (31), for rankings and `active_topics`.
-
-        Call it for all training documents, batch by batch, when the topics are learned. Takes what `forward`
-        takes.
-        """
-        self._check_word_counts(word_counts, len(code_counts))
-        proportions = self.infer_topics(code_counts, document_vectors, temperature=1.0)
-        counts, damped, explained = count_topic_words(
-            proportions, self.topic_word_probs, word_counts.float()
-        )
-        statistics = self.statistics
-        statistics.topic_word_counts.add_(counts)
-        statistics.damped_word_counts.add_(damped)
-        statistics.explained_word_counts.add_(explained)
-        has_words = code_counts.sum(dim=1, keepdim=True) > 0
-        largest = torch.where(has_words, proportions, 0.0).amax(dim=0)
-        statistics.max_proportions.copy_(torch.maximum(statistics.max_proportions, largest))
-
-    def set_objective(self, objective: str, num_steps: int = 0) -> None:
-        """Begin a stage: what `forward` optimizes by default, and which parameters learn.
-
-        Args:
-            objective: `"codebook"`, `"topics"` or `"joint"`.
-            num_steps: length of a topic stage; the weight of the divergence rises over its share `kl_warmup`.
-        """
-        if objective not in ("codebook", "topics", "joint"):
-            raise ValueError(f"objective is {objective!r}, expected codebook, topics or joint")
-        self.config.objective = objective
-        for name, parameter in self.named_parameters():
-            of_words = name.startswith("autoencoder.")
-            parameter.requires_grad_(objective == "joint" or of_words == (objective == "codebook"))
-        share: Any = self.config.kl_warmup
-        self.kl_warmup.begin(round(share * num_steps))
-
-    def _need(self, name: str, setter: str) -> torch.Tensor:
-        values = getattr(self.statistics, name)
-        if not values.any():
-            raise ValueError(f"{name} are not known yet: call {setter} first")
-        return values
-
-    def _check_words(
-        self, word_embeddings: torch.Tensor, word_mask: torch.Tensor | None
-    ) -> torch.Tensor | None:
-        """The mask, `None` if it keeps all."""
-        width = self.config.word_embedding_dim
-        if word_embeddings.ndim != 3 or word_embeddings.shape[2] != width:
-            raise ValueError(
-                f"word_embeddings have shape {tuple(word_embeddings.shape)}, expected (documents, words, {width})"
-            )
-        if word_mask is not None and (
-            word_mask.dtype != torch.bool or word_mask.shape != word_embeddings.shape[:2]
-        ):
-            raise ValueError(
-                f"word_mask is {word_mask.dtype} of shape {tuple(word_mask.shape)}, expected torch.bool of shape "
-                f"{tuple(word_embeddings.shape[:2])}"
-            )
-        return word_mask
-
-    def _check_codes(self, codes: torch.Tensor) -> None:
-        number, size = self.config.codes_per_token, self.config.codebook_size
-        if codes.is_floating_point() or codes.ndim != 3 or codes.shape[2] != number:
-            raise ValueError(
-                f"codes are {codes.dtype} of shape {tuple(codes.shape)}, expected integers (documents, words, "
-                f"{number})"
-            )
-        if codes.numel():
-            low, high = codes.aminmax()
-            if low < -1 or high >= size:
-                raise ValueError(
-                    f"codes range from {low} to {high}, expected 0 to {size - 1}, or -1 for padding"
-                )
-
-    def _check_code_counts(self, code_counts: torch.Tensor) -> None:
-        size = self.config.codebook_size
-        if code_counts.ndim != 2 or code_counts.shape[1] != size:
-            raise ValueError(
-                f"code_counts have shape {tuple(code_counts.shape)}, expected (documents, {size})"
-            )
-
-    def _check_word_counts(self, word_counts: torch.Tensor, num_documents: int) -> None:
-        expected = (num_documents, self.config.vocab_size)
-        if tuple(word_counts.shape) != expected:
-            raise ValueError(
-                f"word_counts have shape {tuple(word_counts.shape)}, expected {expected}"
-            )
-
-
-def _rows(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """`(B, N, *)` to the rows of its words, `(W, *)`."""
-    return values.flatten(0, 1) if mask is None else values[mask]
-
-
-def _positions(
-    rows: torch.Tensor, mask: torch.Tensor | None, like: torch.Tensor, fill: float = 0
-) -> torch.Tensor:
-    """The other way round: rows `(W, *)` back to `(B, N, *)`, and `fill` where there is no word."""
-    if mask is None:
-        return rows.unflatten(0, like.shape[:2])
-    positions = rows.new_full((*like.shape[:2], rows.shape[1]), fill)
-    positions[mask] = rows
-    return positions
 
 
 __all__ = [
