@@ -65,6 +65,17 @@ TINY_CONFIGS: dict[str, dict[str, Any]] = {
         "codes_per_token": 3,
         "word_decoder_hidden_sizes": [10, 11],
     },
+    "topic_vq_image": {
+        "num_topics": 4,
+        "codebook_size": 16,
+        "codebook_dim": 5,
+        "grid_size": [2, 3],
+        "hidden_size": 12,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "inference_channels": 7,
+        "inference_hidden_sizes": [9, 8],
+    },
 }
 
 

@@ -20,6 +20,8 @@ from .models import (
     T5VQVAEConfig,
     T5VQVAEForConditionalGeneration,
     TopicVQConfig,
+    TopicVQForImageGeneration,
+    TopicVQImageConfig,
     TopicVQModel,
     TopicVQProcessor,
 )
@@ -40,6 +42,8 @@ __all__ = [
     "T5VQVAEConfig",
     "T5VQVAEForConditionalGeneration",
     "TopicVQConfig",
+    "TopicVQForImageGeneration",
+    "TopicVQImageConfig",
     "TopicVQModel",
     "TopicVQProcessor",
     "__version__",

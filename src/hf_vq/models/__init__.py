@@ -21,10 +21,12 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from .configuration_gmvq import GMVQConfig
 from .configuration_t5_vqvae import T5VQVAEConfig
 from .configuration_topic_vq import TopicVQConfig
+from .configuration_topic_vq_image import TopicVQImageConfig
 from .image_processing_gmvq import GMVQImageProcessor
 from .modeling_gmvq import GMVQModel
 from .modeling_t5_vqvae import T5VQVAEForConditionalGeneration
 from .modeling_topic_vq import TopicVQModel
+from .modeling_topic_vq_image import TopicVQForImageGeneration
 from .processing_topic_vq import TopicVQProcessor
 
 # configuration, model, Auto class: facts that hub.py and the common tests iterate over, not a plug-in system
@@ -32,6 +34,7 @@ MODELS = (
     (GMVQConfig, GMVQModel, AutoModel),
     (T5VQVAEConfig, T5VQVAEForConditionalGeneration, AutoModelForSeq2SeqLM),
     (TopicVQConfig, TopicVQModel, AutoModel),
+    (TopicVQImageConfig, TopicVQForImageGeneration, AutoModel),
 )
 
 for config_class, model_class, auto_class in MODELS:
@@ -48,6 +51,8 @@ __all__ = [
     "T5VQVAEConfig",
     "T5VQVAEForConditionalGeneration",
     "TopicVQConfig",
+    "TopicVQForImageGeneration",
+    "TopicVQImageConfig",
     "TopicVQModel",
     "TopicVQProcessor",
 ]

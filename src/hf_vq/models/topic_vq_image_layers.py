@@ -1,0 +1,332 @@
+# Copyright 2026 The hf_vq Authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Layers of TopicVQ for images: codes as topics see them, the inference network, and how topics reach a decoder.
+
+Equation numbers refer to docs/topic_images.md.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+
+from .configuration_topic_vq_image import TopicVQImageConfig
+
+
+class CodeVectors(nn.Module):
+    """The codebook of the image tokenizer, and for each code its nearest ones with their weights, eq. (I1)-(I3).
+
+    All buffers: nothing here learns.
+    """
+
+    def __init__(self, config: TopicVQImageConfig):
+        """See the class."""
+        super().__init__()
+        size, number = config.codebook_size, config.codes_per_position
+        self.temperature = config.expansion_temperature
+        self.codebook = nn.Buffer(torch.zeros(size, config.codebook_dim))
+        self.scale = nn.Buffer(torch.ones(()))
+        self.neighbors = nn.Buffer(torch.zeros(size, number, dtype=torch.int64))
+        self.weights = nn.Buffer(torch.zeros(size, number))
+
+    def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Each buffer and what it starts as: a codebook of zeros is one that is not yet set."""
+        for name, buffer in self.named_buffers():
+            yield buffer, torch.full_like(buffer, 1 if name == "scale" else 0)
+
+    def set_codebook(self, codebook: torch.Tensor) -> None:
+        """Copy the codebook `(C, D)` and find each code's neighbors."""
+        vectors = codebook.detach().to(self.codebook)
+        if codebook.shape != self.codebook.shape:
+            raise ValueError(
+                f"the codebook has shape {tuple(codebook.shape)}, expected {tuple(self.codebook.shape)}"
+            )
+        if not vectors.isfinite().all() or not vectors.any():
+            raise ValueError("the codebook has to be finite and not all zeros")
+        self.codebook.copy_(vectors)
+        self.scale.copy_(vectors.square().mean().sqrt())
+        directions = F.normalize(vectors, dim=-1)
+        distances = 2 - 2 * directions @ directions.T
+        distances.fill_diagonal_(-1)  # a code is its own nearest, even beside a twin
+        nearest = distances.topk(self.neighbors.shape[1], largest=False)
+        self.neighbors.copy_(nearest.indices)
+        self.weights.copy_(
+            torch.softmax(-nearest.values.clamp_min(0) / float(self.temperature), dim=-1)
+        )
+
+    def vectors(self) -> torch.Tensor:
+        """Code vectors `(C, D)` of mean square 1, without gradient."""
+        return self.codebook.detach() / self.scale
+
+    def embed(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes `(B, T)` to their vectors, means over the neighbors, `(B, T, D)`."""
+        vectors = self.vectors()[self.neighbors[codes]]
+        return (vectors * self.weights[codes][..., None]).sum(dim=-2)
+
+    def bag(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes `(B, T)` to bags `(B, C)`, eq. (I3)."""
+        bags = self.weights.new_zeros(len(codes), len(self.codebook))
+        neighbors, weights = self.neighbors[codes], self.weights[codes]
+        return bags.scatter_add_(1, neighbors.flatten(1), weights.flatten(1))
+
+
+class MapFeatures(nn.Module):
+    """Two convolutions over the vectors of the codes, then means over at most 4 x 4 regions: `(B, width)`."""
+
+    def __init__(self, config: TopicVQImageConfig, code_vectors: CodeVectors):
+        """See the class."""
+        super().__init__()
+        channels = config.inference_channels
+        self.rows, self.columns = config.grid_size
+        self.regions = (min(4, self.rows), min(4, self.columns))
+        self.width = channels * self.regions[0] * self.regions[1]
+        self.input = nn.Linear(config.codebook_dim, channels)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(channels, channels, kernel_size=3, padding=1) for _ in range(2)
+        )
+
+    def forward(self, codes: torch.Tensor, code_vectors: CodeVectors) -> torch.Tensor:
+        """See the class."""
+        hidden = self.input(code_vectors.embed(codes)).transpose(1, 2)
+        hidden = hidden.unflatten(2, (self.rows, self.columns))
+        for convolution in self.convolutions:
+            hidden = F.gelu(convolution(hidden))
+        return F.adaptive_avg_pool2d(hidden, self.regions).flatten(1)
+
+
+class OneHotFeatures(nn.Module):
+    """One layer over the one-hot map, a convolution whose kernel is the whole map: `(B, width)`.
+
+    Only the rows of codes that occur are read, so the map itself never exists.
+    """
+
+    def __init__(self, config: TopicVQImageConfig, code_vectors: CodeVectors):
+        """See the class."""
+        super().__init__()
+        self.codebook_size, self.num_positions = config.codebook_size, config.num_positions
+        self.width = config.inference_hidden_sizes[0]
+        self.map_weight = nn.Parameter(
+            torch.empty(self.num_positions * self.codebook_size, self.width)
+        )
+        self.map_bias = nn.Parameter(torch.empty(self.width))
+
+    def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Each parameter and what it starts as."""
+        bound = len(self.map_weight) ** -0.5
+        yield self.map_weight, torch.empty_like(self.map_weight).uniform_(-bound, bound)
+        yield self.map_bias, torch.zeros_like(self.map_bias)
+
+    def forward(self, codes: torch.Tensor, code_vectors: CodeVectors) -> torch.Tensor:
+        """See the class."""
+        starts = self.codebook_size * torch.arange(self.num_positions, device=codes.device)
+        rows = code_vectors.neighbors[codes] + starts[:, None]
+        weights = code_vectors.weights[codes]
+        hidden = F.embedding_bag(
+            rows.flatten(1), self.map_weight, mode="sum", per_sample_weights=weights.flatten(1)
+        )
+        return torch.tanh(hidden + self.map_bias)
+
+
+class BagOfCodesFeatures(nn.Module):
+    """Logarithms of the counts of codes, of norm 1, `(B, C)`: positions do not matter."""
+
+    def __init__(self, config: TopicVQImageConfig, code_vectors: CodeVectors):
+        """See the class."""
+        super().__init__()
+        self.width = config.codebook_size
+
+    def forward(self, codes: torch.Tensor, code_vectors: CodeVectors) -> torch.Tensor:
+        """See the class."""
+        return F.normalize(code_vectors.bag(codes).log1p(), dim=-1)
+
+
+class CodeMapInference(nn.Module):
+    """Codes `(B, T)` to mean and log-variance `(B, K)` of the posterior of topics, eq. (I4).
+
+    As far as `posterior_standardization` says, they are standardized over the batch, without scale or shift. So
+    nobody's posterior mean collapses onto the prior, and micro-batches are not parts of a large batch.
+    """
+
+    def __init__(self, config: TopicVQImageConfig, code_vectors: CodeVectors):
+        """See the class."""
+        super().__init__()
+        kinds = {"map": MapFeatures, "one_hot": OneHotFeatures, "bag": BagOfCodesFeatures}
+        self.features = kinds[config.inference_network](config, code_vectors)
+        sizes = config.inference_hidden_sizes or []
+        if config.inference_network == "one_hot":
+            sizes = sizes[1:]
+        widths = [self.features.width, *sizes]
+        self.layers = nn.ModuleList(
+            nn.Linear(narrow, wide) for narrow, wide in zip(widths, widths[1:], strict=False)
+        )
+        self.dropout = config.inference_dropout
+        kind, topics = config.posterior_standardization, config.num_topics
+        # without the biases that standardizing would take away again
+        self.mean = nn.Linear(widths[-1], topics, bias=kind == "none")
+        self.log_variance = nn.Linear(widths[-1], topics, bias=kind != "both")
+        self.mean_norm = None if kind == "none" else nn.BatchNorm1d(topics, affine=False)
+        self.log_variance_norm = nn.BatchNorm1d(topics, affine=False) if kind == "both" else None
+
+    def forward(
+        self, codes: torch.Tensor, code_vectors: CodeVectors
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See the class; a batch of one has no statistics, in training."""
+        if self.training and self.mean_norm is not None and len(codes) < 2:
+            raise ValueError(
+                f"a training batch has {len(codes)} image, expected at least 2: posteriors are standardized over "
+                "the batch"
+            )
+        hidden = self.features(codes, code_vectors)
+        for layer in self.layers:
+            hidden = torch.tanh(layer(hidden))
+        hidden = F.dropout(hidden, self.dropout, self.training)
+        mean, log_variance = self.mean(hidden).float(), self.log_variance(hidden).float()
+        if self.mean_norm is not None:
+            mean = self.mean_norm(mean)
+        if self.log_variance_norm is not None:
+            log_variance = self.log_variance_norm(log_variance)
+        return mean, log_variance
+
+
+class TopicCondition(nn.Module):
+    """Topic proportions `(B, K)` to what the decoder gets of them, eq. (I5)-(I7)."""
+
+    def __init__(self, config: TopicVQImageConfig):
+        """See the class."""
+        super().__init__()
+        hidden, embedded = config.hidden_size, config.topic_condition == "embedding"
+        width = hidden if embedded else config.codebook_dim
+        self.topic_embeddings = (
+            nn.Parameter(torch.empty(config.num_topics, hidden)) if embedded else None
+        )
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.no_topic = nn.Parameter(torch.empty(width)) if config.condition_dropout else None
+        self.prefix = nn.Linear(width, hidden)
+        in_layers = config.condition == "prefix_and_layers"
+        self.layers = nn.ModuleList(
+            nn.Linear(width, hidden, bias=False)
+            for _ in range(config.num_hidden_layers if in_layers else 0)
+        )
+
+    def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """What it has beside its layers, and what that starts as."""
+        if self.topic_embeddings is not None:
+            yield self.topic_embeddings, torch.randn_like(self.topic_embeddings)
+        if self.no_topic is not None:
+            yield self.no_topic, torch.zeros_like(self.no_topic)
+
+    def embed(
+        self, proportions: torch.Tensor, topic_codes: torch.Tensor, code_vectors: CodeVectors
+    ) -> torch.Tensor:
+        """Proportions `(B, K)` to vectors `(B, width)`, eq. (I5)."""
+        if self.topic_embeddings is not None:
+            return self.norm(proportions @ self.topic_embeddings)
+        return self.norm(proportions @ (topic_codes @ code_vectors.vectors()))
+
+    def forward(
+        self, vectors: torch.Tensor, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Vectors `(B, width)` to the prefix `(B, 1, hidden)`, and what each layer adds, of the same shape."""
+        prefix = self.prefix(vectors)[:, None].to(dtype)
+        return prefix, [layer(vectors)[:, None].to(dtype) for layer in self.layers]
+
+
+class ShiftedLayer(nn.Module):
+    """A layer of a decoder that first adds something to its input, eq. (I7).
+
+    transformers hands keywords that it does not know down to the layers; this one is taken out again here.
+
+    Args:
+        layer: the decoder's own.
+        index: which of the `topic_shifts` it adds.
+    """
+
+    def __init__(self, layer: nn.Module, index: int):
+        """See the class."""
+        super().__init__()
+        self.layer, self.index = layer, index
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        *args: Any,
+        topic_shifts: list[torch.Tensor],
+        **kwargs: Any,
+    ) -> Any:
+        """See the class; `topic_shifts` are `(B, 1, hidden)`, one for each layer."""
+        return self.layer(hidden_states + topic_shifts[self.index], *args, **kwargs)
+
+
+class TopicVQImagePreTrainedModel(PreTrainedModel):
+    """Loading, saving and initial weights."""
+
+    config_class = TopicVQImageConfig
+    config: TopicVQImageConfig
+    base_model_prefix = "topic_vq_image"
+    main_input_name = "codes"
+    input_modalities = ("image",)
+    accepts_loss_kwargs = False
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    # All but the decoder: topics are a small part of the weights, and their losses are in float32.
+    _keep_in_fp32_modules_strict = [
+        "code_vectors",
+        "inference",
+        "prior",
+        "topic_codes",
+        "code_mixture",
+        "condition",
+    ]
+    model_tags = ["vector-quantization", "topic-model", "image-generation"]
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Deny it: else transformers would skip what a decoder initializes by the module above its weights.
+
+        Allowed, since `_init_weights` fills nothing that was loaded.
+        """
+        return False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Fill new weights; the decoder does it by itself.
+
+        | parameter | distribution |
+        |---|---|
+        | inference network | U(-1, 1) / sqrt(fan-in), torch's default and so the paper's |
+        | maps of the condition, topic embeddings | N(0, initializer_range), N(0, 1) |
+        | no_topic | 0 |
+        | biases | 0 |
+        | topic_codes | Xavier, uniform |
+        | prior | as `TopicPrior` computes it |
+        | codebook | 0, to be set by `set_codebook` |
+        | running moments, counts | 0, variances 1 |
+        """
+        super()._init_weights(module)
+        own: Any = module
+        if isinstance(module, CodeMapInference):
+            for child in module.modules():
+                if isinstance(child, nn.Linear | nn.Conv2d):
+                    init.kaiming_uniform_(child.weight, a=5**0.5)
+        elif hasattr(module, "initial_values"):
+            for tensor, value in own.initial_values():
+                init.copy_(tensor, value)
+        elif hasattr(module, "topic_codes"):
+            init.xavier_uniform_(own.topic_codes)
