@@ -176,12 +176,12 @@ class TopicPixelCNN(nn.Module):
         self.read_map = nn.EmbeddingBag(positions * size, 100, mode="sum")
         nn.init.normal_(self.read_map.weight, std=positions**-0.5)
         self.inference = TopicInference(100, [100], num_topics, dropout=0.2)
-        self.topic_prior = TopicPrior(num_topics)
-        for tensor, value in self.topic_prior.initial_values():
+        self.prior = TopicPrior(num_topics)
+        for tensor, value in self.prior.initial_values():
             tensor.data.copy_(value)
         self.topic_codes = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_topics, size)))
         self.bag_decoder = TopicProduct(size)
-        self.prior = GatedPixelCNN(size, dim, width, num_layers)
+        self.decoder = GatedPixelCNN(size, dim, width, num_layers)
 
     def posterior(self, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log-variance `(B, K)`, before the softmax."""
@@ -191,14 +191,12 @@ class TopicPixelCNN(nn.Module):
 
     def forward(self, codes: torch.Tensor) -> PixelCNNOutput:
         """Losses of codes `(B, rows, columns)`: one draw of the topics when training, their mean otherwise."""
-        # Standardizing over the batch wants float32, whatever the convolutions run in.
-        with torch.autocast(codes.device.type, enabled=False):
-            mean, log_variance = self.posterior(codes)
-            noisy = sample_proportions(mean, log_variance)
-            proportions = noisy if self.training else mean.softmax(dim=-1)
-            kl_loss = self.topic_prior.divergence(mean, log_variance).mean()
-            bags = F.one_hot(codes.flatten(1), len(self.codebook)).sum(dim=1).float()
-            matched = self.bag_decoder.log_likelihood(proportions, self.topic_codes, bags)
+        mean, log_variance = self.posterior(codes)
+        noisy = sample_proportions(mean, log_variance)
+        proportions = noisy if self.training else mean.softmax(dim=-1)
+        kl_loss = self.prior.divergence(mean, log_variance).mean()
+        bags = F.one_hot(codes.flatten(1), len(self.codebook)).sum(dim=1).float()
+        matched = self.bag_decoder.log_likelihood(proportions, self.topic_codes, bags)
         code_loss = -matched.mean()
         prior_loss = -self._log_likelihood(codes, proportions).mean()
         # Sums for the bag, a mean over positions for the prior: as published.
@@ -220,10 +218,10 @@ class TopicPixelCNN(nn.Module):
         self, topic_proportions: torch.Tensor, generator: torch.Generator | None = None
     ) -> torch.Tensor:
         """Codes `(B, rows, columns)` of images with these topics."""
-        return self.prior.sample(self._condition(topic_proportions), *self.grid_size, generator)
+        return self.decoder.sample(self._condition(topic_proportions), *self.grid_size, generator)
 
     def _log_likelihood(self, codes: torch.Tensor, proportions: torch.Tensor) -> torch.Tensor:
-        logits = self.prior(codes, self._condition(proportions)).float()
+        logits = self.decoder(codes, self._condition(proportions)).float()
         return -F.cross_entropy(logits, codes, reduction="none").sum(dim=(1, 2))
 
     @torch.no_grad()  # topics learn from the bag alone, as published

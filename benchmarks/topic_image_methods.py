@@ -1,0 +1,256 @@
+# Copyright 2026 The hf_vq Authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The methods of the image topic benchmark: one prior, one budget, different things that it is told about an image."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from sklearn.cluster import MiniBatchKMeans
+from topic_image_data import CLASSES, Part, in_batches
+from topic_image_pixelcnn import TopicPixelCNN
+from torch import nn
+
+from hf_vq import TopicVQForImageGeneration, TopicVQImageConfig
+
+LABELS = {
+    "topics": "TopicVQ for images (ours)",
+    "unconditional": "the same prior, told nothing",
+    "classes": "the same prior, told the class label",
+    "clusters": "the same prior, told the k-means cluster of the bag of codes",
+    "published": "as published, transformer prior",
+    "pixelcnn": "as published, gated PixelCNN",
+}
+# Those that infer topics, and of these the ones that are given none but their own.
+TOPICAL = ("topics", "published", "pixelcnn")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every method is trained with.
+
+    Args:
+        steps: updates.
+        batch_size: images of an update.
+        num_topics: K, and the number of clusters.
+        hidden_size: width of the transformer prior.
+        num_layers: its layers.
+        num_heads: its attention heads.
+        learning_rate: peak of AdamW's; rises over the first 5 % of the updates, then falls as a cosine.
+        pixelcnn_width: channels of the PixelCNN.
+        pixelcnn_layers: its layers.
+    """
+
+    steps: int = 1200
+    batch_size: int = 64
+    num_topics: int = 20
+    hidden_size: int = 192
+    num_layers: int = 4
+    num_heads: int = 4
+    learning_rate: float = 2e-3
+    pixelcnn_width: int = 64
+    pixelcnn_layers: int = 15
+
+
+class ImageMethod:
+    """A prior over codes and what it is told: proportions `(N, K)`, of topics, of classes or of nothing.
+
+    Args:
+        name: key of `LABELS`.
+        budget: sizes.
+        codebook: `(C, D)`.
+        train: images that the bag clusters are found in.
+        seed: of the weights and of k-means.
+    """
+
+    def __init__(
+        self, name: str, budget: Budget, codebook: torch.Tensor, train: Part, seed: int
+    ) -> None:
+        """See the class."""
+        torch.manual_seed(seed)
+        self.name, self.budget = name, budget
+        self.is_topical = name in TOPICAL
+        self.num_conditions = {"classes": len(CLASSES), "unconditional": 1}.get(
+            name, budget.num_topics
+        )
+        self.codebook_size = len(codebook)
+        self.grid_size = tuple(train.codes.shape[1:])
+        self.model = self._build(codebook, train)
+        # The prior runs in bfloat16, several times as fast on a CPU; topics and losses stay in float32.
+        in_bfloat16 = torch.autocast("cpu", torch.bfloat16)
+        self.model.decoder.forward = in_bfloat16(self.model.decoder.forward)
+        if name == "clusters":
+            self.kmeans = MiniBatchKMeans(
+                budget.num_topics, n_init=10, batch_size=4096, random_state=seed
+            )
+            self.kmeans.fit(self._bags(train.codes))
+
+    def _build(self, codebook: torch.Tensor, train: Part) -> Any:
+        budget = self.budget
+        if self.name == "pixelcnn":
+            return TopicPixelCNN(
+                codebook,
+                self.grid_size,
+                budget.num_topics,
+                width=budget.pixelcnn_width,
+                num_layers=budget.pixelcnn_layers,
+            )
+        # Labels and clusters are told as topics are, but by a learned vector each: they consist of no codes.
+        special: dict[str, Any] = {} if self.is_topical else {"topic_condition": "embedding"}
+        if self.name == "published":
+            special["variant"] = "published"
+        if self.name == "unconditional":
+            special["condition_dropout"] = 0.0
+        config = TopicVQImageConfig(
+            num_topics=self.num_conditions,
+            codebook_size=len(codebook),
+            codebook_dim=codebook.shape[1],
+            grid_size=list(self.grid_size),
+            hidden_size=budget.hidden_size,
+            num_hidden_layers=budget.num_layers,
+            num_attention_heads=budget.num_heads,
+            # One pass over the images or little more: there is nothing that dropout could help against.
+            decoder_config={
+                "model_type": "gpt2",
+                "resid_pdrop": 0.0,
+                "embd_pdrop": 0.0,
+                "attn_pdrop": 0.0,
+            },
+            **special,
+        )
+        model = TopicVQForImageGeneration(config)
+        model.set_codebook(codebook)
+        model.set_background(torch.bincount(train.codes.flatten(), minlength=len(codebook)))
+        model.begin_training(budget.steps)
+        return model
+
+    def _bags(self, codes: torch.Tensor) -> Any:
+        return bags_of(codes, self.codebook_size).numpy()
+
+    @property
+    def can_be_guided(self) -> bool:
+        """Whether it has learned to go without the condition."""
+        return self.name != "pixelcnn" and bool(self.model.config.condition_dropout)
+
+    def condition(self, codes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """What it is told about these images, `(N, K)`."""
+        if self.is_topical:
+            self.model.eval()
+            return in_batches(self.model.infer_topics, codes).float()
+        if self.name == "classes":
+            return F.one_hot(labels, len(CLASSES)).float()
+        if self.name == "clusters":
+            found = torch.from_numpy(self.kmeans.predict(self._bags(codes))).long()
+            return F.one_hot(found, self.num_conditions).float()
+        return torch.ones(len(codes), 1)
+
+    @torch.inference_mode()
+    def posterior(self, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log-variance of the topics `(N, K)`, before the softmax."""
+
+        def find(part: torch.Tensor) -> torch.Tensor:
+            if self.name == "pixelcnn":
+                return torch.cat(self.model.posterior(part), dim=-1)
+            found = self.model(part, return_loss=False)
+            return torch.cat([found.posterior_mean, found.posterior_log_variance], dim=-1)
+
+        return in_batches(find, codes).chunk(2, dim=-1)
+
+    def fit(self, train: Part, seed: int) -> dict[str, float]:
+        """Train; every method sees the same images in the same order, half of them mirrored."""
+        budget, model = self.budget, self.model
+        told = None if self.is_topical else self.condition(train.codes, train.labels)
+        told_mirrored = None if told is None else self.condition(train.mirrored, train.labels)
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        optimizer = _optimizer(model, budget.learning_rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: _rate(step, budget.steps)
+        )
+        wall, cpu = time.perf_counter(), time.process_time()
+        model.train()
+        order = torch.empty(0, dtype=torch.int64)
+        for step in range(budget.steps):
+            if len(order) < budget.batch_size:
+                order = torch.randperm(len(train), generator=generator)
+            rows, order = order[: budget.batch_size], order[budget.batch_size :]
+            mirror = torch.rand(len(rows), generator=generator) < 0.5
+            codes = torch.where(mirror[:, None, None], train.mirrored[rows], train.codes[rows])
+            if told is None:
+                output = model(codes=codes)
+                loss = output.loss
+            else:
+                known = torch.where(mirror[:, None], told_mirrored[rows], told[rows])
+                output = model(codes=codes, topic_proportions=known)
+                loss = output.prior_loss
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            if (step + 1) % 100 == 0:
+                bits = output.prior_loss.item() / codes[0].numel() / math.log(2)
+                seconds = time.perf_counter() - wall
+                print(f"  step {step + 1}: {bits:.3f} bits per code, {seconds:.0f} s", flush=True)
+        model.eval()
+        return {
+            "steps": budget.steps,
+            "train_seconds": time.perf_counter() - wall,
+            "train_cpu_seconds": time.process_time() - cpu,
+            "num_parameters": sum(p.numel() for p in model.parameters()),
+            "threads": torch.get_num_threads(),
+        }
+
+    @torch.inference_mode()
+    def log_likelihood(self, codes: torch.Tensor, told: torch.Tensor | str) -> torch.Tensor:
+        """Log-probabilities of images in nats, `(N,)`; `told` may be `"unconditional"`."""
+        if isinstance(told, str):
+            return in_batches(lambda c: self.model.log_likelihood(c, told), codes)
+        return in_batches(self.model.log_likelihood, codes, told)
+
+    @torch.inference_mode()
+    def sample(self, told: torch.Tensor, seed: int, guidance_scale: float = 1.0) -> torch.Tensor:
+        """Codes `(N, rows, columns)`, one image for each row, from the whole distribution."""
+        generator = torch.Generator().manual_seed(seed)
+        options = {} if guidance_scale == 1 else {"guidance_scale": guidance_scale}
+        if self.name != "pixelcnn":
+            options["do_sample"] = True
+        return in_batches(
+            lambda t: self.model.generate(topic_proportions=t, generator=generator, **options),
+            told,
+        )
+
+
+def bags_of(codes: torch.Tensor, codebook_size: int) -> torch.Tensor:
+    """How often each code occurs in each image, `(N, C)`."""
+    flat = codes.flatten(1)
+    ones = torch.ones(flat.shape)
+    return torch.zeros(len(flat), codebook_size).scatter_add_(1, flat, ones)
+
+
+def _optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95))
+
+
+def _rate(step: int, steps: int) -> float:
+    warmup = max(1, steps // 20)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
