@@ -23,6 +23,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from hf_vq import TopicVQConfig, TopicVQModel
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
+from hf_vq.models.vector_quantization import kmeans
 from hf_vq.topics import corpus as corpus_module
 from hf_vq.topics import training as stages
 from hf_vq.topics.corpus import TopicCorpus
@@ -121,6 +122,22 @@ def test_topics_are_the_themes(make_model, corpus_parts):
     assert model.active_topics.all()
     frequencies = embeddings.word_counts.sum(axis=0)
     np.testing.assert_array_equal(model.statistics.word_frequencies, np.asarray(frequencies))
+
+
+def test_documents_start_in_the_topic_of_their_cluster(make_model, embeddings):
+    """Eq. (35): before anything is learned, a document's largest topic is the nearest center, by hand."""
+    model = make_model()
+    config = TopicTrainingConfig(topic_epochs=0.2, topic_learning_rate=1e-9, **SHORT)
+    train_topic_vq(model, embeddings, config)
+    corpus = build_corpus(model, embeddings, config)
+    vectors = torch.from_numpy(corpus.document_vectors).float()
+    vectors = vectors / vectors.norm(dim=1, keepdim=True)
+    points = vectors - vectors.mean(dim=0)
+    points = points / points.norm(dim=1, keepdim=True)
+    centers, _ = kmeans(points, 3, generator=torch.Generator().manual_seed(config.seed))
+    nearest = (points @ centers.T - centers.square().sum(dim=1) / 2).argmax(dim=1)
+    assert len(set(nearest.tolist())) == 3
+    np.testing.assert_array_equal(topic_proportions(model, corpus).argmax(axis=1), nearest)
 
 
 @pytest.mark.parametrize("options", [{}, TRAINED], ids=["closed_form", "trained"])

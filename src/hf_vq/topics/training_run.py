@@ -40,7 +40,7 @@ from hf_vq.training_state import publish, unfinished
 
 Save = Callable[[Path], Any]
 # How long topics learn: few documents need as many steps as some thousands, many need to be seen a few times.
-LEAST_STEPS, LEAST_PASSES = 1000, 3
+LEAST_STEPS, LEAST_PASSES = 300, 3
 # Options that say where a run goes and how it is watched, not what it computes.
 NEUTRAL_OPTIONS = {"output_dir", "resume_from_checkpoint", "checkpointing_steps", "progress_bar"}
 
@@ -50,7 +50,7 @@ class TopicTrainingConfig:
     """Options of `train_topic_vq`."""
 
     output_dir: str | None = option(None, "Folder for stages and model; unset: keep neither.")
-    codebook_words: int = option(76_800, "Words to fit the codebook to, drawn from all documents.")
+    codebook_words: int = option(19_200, "Words to fit the codebook to, drawn from all documents.")
     codebook_epochs: float | None = option(
         None, "Passes over these words; unset: none after a start by PCA, else 3."
     )
@@ -59,14 +59,14 @@ class TopicTrainingConfig:
     codebook_warmup_epochs: float = option(
         1.0, "Further passes, before codes are chosen, in which the autoencoder has no codebook."
     )
-    latents_per_code: int = option(256, "Latents for each code, for k-means at the start.")
+    latents_per_code: int = option(64, "Latents for each code, for k-means at the start.")
     start_documents: int = option(20_000, "Documents from whose clusters topics start, at most.")
     topic_epochs: float | None = option(
         None,
         f"Passes over the documents; unset: {LEAST_STEPS} steps, or {LEAST_PASSES} passes if these are more.",
     )
     topic_batch_size: int = option(256, "Documents per process in a step of the topics.")
-    topic_learning_rate: float = option(4e-3, "Peak learning rate of the topics.")
+    topic_learning_rate: float = option(8e-3, "Peak learning rate of the topics.")
     warmup_share: float = option(0.1, "Share of a stage in which the learning rate rises.")
     weight_decay: float = option(0.01, "Of weight matrices, in both stages.")
     lr_scheduler_type: str = option("cosine", "Schedule of both stages, as in TrainingConfig.")
