@@ -34,8 +34,9 @@ from hf_vq.topics.training import (
 )
 from hf_vq.topics.word_embeddings import WordEmbeddings
 
-# The authors' schedule of topics. Their 1,000 passes over all words for the codebook are cut to 30 over 200,000 words.
+# The authors' schedule of topics. Their 1,000 passes over all words for the codebook are cut to 30 over 76,800 words.
 AUTHORS = {
+    "codebook_words": 76_800,
     "codebook_epochs": 30.0,
     "codebook_learning_rate": 5e-4,
     "codebook_warmup_epochs": 0.0,
