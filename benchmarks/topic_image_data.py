@@ -136,6 +136,7 @@ class CifarResNet(nn.Module):
         hidden = F.relu(self.bn1(self.conv1(hidden)))
         return self.layer3(self.layer2(self.layer1(hidden))).mean(dim=(2, 3))
 
+    @torch.inference_mode()
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Features to classes `(B,)`."""
         return self.linear(features.to(self.linear.weight)).argmax(dim=-1)

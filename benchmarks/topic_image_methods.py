@@ -15,6 +15,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,40 @@ class Budget:
     pixelcnn_layers: int = 15
 
 
+def num_conditions(name: str, budget: Budget) -> int:
+    """How many different things a method can be told: topics, clusters, classes, or one."""
+    return {"classes": len(CLASSES), "unconditional": 1}.get(name, budget.num_topics)
+
+
+def build_model(name: str, budget: Budget, codebook: torch.Tensor, grid_size: Sequence[int]) -> Any:
+    """The untrained model of a method."""
+    if name == "pixelcnn":
+        width, layers = budget.pixelcnn_width, budget.pixelcnn_layers
+        return TopicPixelCNN(codebook, tuple(grid_size), budget.num_topics, width, layers)
+    # Labels and clusters are told as topics are, but by a learned vector each: they consist of no codes.
+    special: dict[str, Any] = {} if name in TOPICAL else {"topic_condition": "embedding"}
+    if name == "published":
+        special["variant"] = "published"
+    if name == "unconditional":
+        special["condition_dropout"] = 0.0
+    # One pass over the images or little more: there is nothing that dropout could help against.
+    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    config = TopicVQImageConfig(
+        num_topics=num_conditions(name, budget),
+        codebook_size=len(codebook),
+        codebook_dim=codebook.shape[1],
+        grid_size=list(grid_size),
+        hidden_size=budget.hidden_size,
+        num_hidden_layers=budget.num_layers,
+        num_attention_heads=budget.num_heads,
+        decoder_config={"model_type": "gpt2", **no_dropout},
+        **special,
+    )
+    model = TopicVQForImageGeneration(config)
+    model.set_codebook(codebook)
+    return model
+
+
 class ImageMethod:
     """A prior over codes and what it is told: proportions `(N, K)`, of topics, of classes or of nothing.
 
@@ -84,12 +119,14 @@ class ImageMethod:
         torch.manual_seed(seed)
         self.name, self.budget = name, budget
         self.is_topical = name in TOPICAL
-        self.num_conditions = {"classes": len(CLASSES), "unconditional": 1}.get(
-            name, budget.num_topics
-        )
+        self.num_conditions = num_conditions(name, budget)
         self.codebook_size = len(codebook)
         self.grid_size = tuple(train.codes.shape[1:])
-        self.model = self._build(codebook, train)
+        self.model: Any = build_model(name, budget, codebook, self.grid_size)
+        if name != "pixelcnn":
+            counts = torch.bincount(train.codes.flatten(), minlength=len(codebook))
+            self.model.set_background(counts)
+            self.model.begin_training(budget.steps)
         # The prior runs in bfloat16, several times as fast on a CPU; topics and losses stay in float32.
         in_bfloat16 = torch.autocast("cpu", torch.bfloat16)
         self.model.decoder.forward = in_bfloat16(self.model.decoder.forward)
@@ -98,45 +135,6 @@ class ImageMethod:
                 budget.num_topics, n_init=10, batch_size=4096, random_state=seed
             )
             self.kmeans.fit(self._bags(train.codes))
-
-    def _build(self, codebook: torch.Tensor, train: Part) -> Any:
-        budget = self.budget
-        if self.name == "pixelcnn":
-            return TopicPixelCNN(
-                codebook,
-                self.grid_size,
-                budget.num_topics,
-                width=budget.pixelcnn_width,
-                num_layers=budget.pixelcnn_layers,
-            )
-        # Labels and clusters are told as topics are, but by a learned vector each: they consist of no codes.
-        special: dict[str, Any] = {} if self.is_topical else {"topic_condition": "embedding"}
-        if self.name == "published":
-            special["variant"] = "published"
-        if self.name == "unconditional":
-            special["condition_dropout"] = 0.0
-        config = TopicVQImageConfig(
-            num_topics=self.num_conditions,
-            codebook_size=len(codebook),
-            codebook_dim=codebook.shape[1],
-            grid_size=list(self.grid_size),
-            hidden_size=budget.hidden_size,
-            num_hidden_layers=budget.num_layers,
-            num_attention_heads=budget.num_heads,
-            # One pass over the images or little more: there is nothing that dropout could help against.
-            decoder_config={
-                "model_type": "gpt2",
-                "resid_pdrop": 0.0,
-                "embd_pdrop": 0.0,
-                "attn_pdrop": 0.0,
-            },
-            **special,
-        )
-        model = TopicVQForImageGeneration(config)
-        model.set_codebook(codebook)
-        model.set_background(torch.bincount(train.codes.flatten(), minlength=len(codebook)))
-        model.begin_training(budget.steps)
-        return model
 
     def _bags(self, codes: torch.Tensor) -> Any:
         return bags_of(codes, self.codebook_size).numpy()
