@@ -103,6 +103,7 @@ class TopicVQImageConfig(PreTrainedConfig):
         tokenizer_fingerprint: what identifies the image tokenizer, so that another one can be refused.
         topic_labels: names of topics.
         initializer_range: standard deviation of new weights of the decoder and its inputs.
+        tie_word_embeddings: whether the decoder's first and last layer share their weights.
     """
 
     model_type = "topic_vq_image"
@@ -144,6 +145,7 @@ class TopicVQImageConfig(PreTrainedConfig):
     tokenizer_fingerprint: str | None = None
     topic_labels: list[str] | None = None
     initializer_range: float | int = 0.02
+    tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill the levers that were left open, and say the sizes of the decoder in one place."""
@@ -161,7 +163,13 @@ class TopicVQImageConfig(PreTrainedConfig):
             raise ValueError(f"decoder_config has model_type {model_type!r}, which is unknown")
         common = {own: name for name, own in CONFIG_MAPPING[model_type].attribute_map.items()}
         fields = {common.get(name, name): value for name, value in fields.items()}
-        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
+        for name in (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "initializer_range",
+            "tie_word_embeddings",
+        ):
             setattr(self, name, fields.pop(name, getattr(self, name)))
         self.decoder_config = {"model_type": model_type, **fields}
         super().__post_init__(**kwargs)
@@ -177,7 +185,7 @@ class TopicVQImageConfig(PreTrainedConfig):
         return 1.0 if self.prior_loss_scaling == "sum" else 1 / self.num_positions
 
     def build_decoder_config(self) -> PreTrainedConfig:
-        """Configuration of the decoder: as many tokens as there are codes, no special ones, nothing tied."""
+        """Configuration of the decoder: as many tokens as there are codes, no special ones."""
         ours = {
             "vocab_size": self.codebook_size,
             "max_position_embeddings": self.num_positions,
@@ -188,7 +196,7 @@ class TopicVQImageConfig(PreTrainedConfig):
             "bos_token_id": None,
             "eos_token_id": None,
             "pad_token_id": None,
-            "tie_word_embeddings": False,
+            "tie_word_embeddings": self.tie_word_embeddings,
         }
         fields = ours | dict(self.decoder_config or {})
         return CONFIG_MAPPING[fields.pop("model_type")](**fields)

@@ -148,6 +148,10 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         """The decoder's vectors of codes, which it learns itself."""
         return self.decoder.get_input_embeddings()
 
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Put others in their place."""
+        self.decoder.set_input_embeddings(value)
+
     def get_output_embeddings(self) -> nn.Module:
         """The decoder's last layer."""
         return self.decoder.get_output_embeddings()
@@ -255,6 +259,8 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
             mask = torch.rand(embeddings.shape[:2], device=embeddings.device) < kept
             embeddings = embeddings * mask[..., None]
         prefix, shifts = self.condition(vectors, embeddings.dtype)
+        for name in ("output_hidden_states", "output_attentions"):
+            kwargs.setdefault(name, getattr(self.config, name))
         return self.decoder(
             inputs_embeds=torch.cat([prefix, embeddings], dim=1),
             use_cache=False,

@@ -40,14 +40,14 @@ class CodeVectors(nn.Module):
         size, number = config.codebook_size, config.codes_per_position
         self.temperature = config.expansion_temperature
         self.codebook = nn.Buffer(torch.zeros(size, config.codebook_dim))
-        self.scale = nn.Buffer(torch.ones(()))
+        self.codebook_scale = nn.Buffer(torch.ones(()))
         self.neighbors = nn.Buffer(torch.zeros(size, number, dtype=torch.int64))
-        self.weights = nn.Buffer(torch.zeros(size, number))
+        self.neighbor_weights = nn.Buffer(torch.zeros(size, number))
 
     def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Each buffer and what it starts as: a codebook of zeros is one that is not yet set."""
         for name, buffer in self.named_buffers():
-            yield buffer, torch.full_like(buffer, 1 if name == "scale" else 0)
+            yield buffer, torch.full_like(buffer, 1 if name == "codebook_scale" else 0)
 
     def set_codebook(self, codebook: torch.Tensor) -> None:
         """Copy the codebook `(C, D)` and find each code's neighbors."""
@@ -59,29 +59,29 @@ class CodeVectors(nn.Module):
         if not vectors.isfinite().all() or not vectors.any():
             raise ValueError("the codebook has to be finite and not all zeros")
         self.codebook.copy_(vectors)
-        self.scale.copy_(vectors.square().mean().sqrt())
+        self.codebook_scale.copy_(vectors.square().mean().sqrt())
         directions = F.normalize(vectors, dim=-1)
         distances = 2 - 2 * directions @ directions.T
         distances.fill_diagonal_(-1)  # a code is its own nearest, even beside a twin
         nearest = distances.topk(self.neighbors.shape[1], largest=False)
         self.neighbors.copy_(nearest.indices)
-        self.weights.copy_(
+        self.neighbor_weights.copy_(
             torch.softmax(-nearest.values.clamp_min(0) / float(self.temperature), dim=-1)
         )
 
     def vectors(self) -> torch.Tensor:
         """Code vectors `(C, D)` of mean square 1, without gradient."""
-        return self.codebook.detach() / self.scale
+        return self.codebook.detach() / self.codebook_scale
 
     def embed(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes `(B, T)` to their vectors, means over the neighbors, `(B, T, D)`."""
         vectors = self.vectors()[self.neighbors[codes]]
-        return (vectors * self.weights[codes][..., None]).sum(dim=-2)
+        return (vectors * self.neighbor_weights[codes][..., None]).sum(dim=-2)
 
     def bag(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes `(B, T)` to bags `(B, C)`, eq. (I3)."""
-        bags = self.weights.new_zeros(len(codes), len(self.codebook))
-        neighbors, weights = self.neighbors[codes], self.weights[codes]
+        bags = self.neighbor_weights.new_zeros(len(codes), len(self.codebook))
+        neighbors, weights = self.neighbors[codes], self.neighbor_weights[codes]
         return bags.scatter_add_(1, neighbors.flatten(1), weights.flatten(1))
 
 
@@ -119,7 +119,7 @@ class OneHotFeatures(nn.Module):
         """See the class."""
         super().__init__()
         self.codebook_size, self.num_positions = config.codebook_size, config.num_positions
-        self.width = config.inference_hidden_sizes[0]
+        self.width = (config.inference_hidden_sizes or [100])[0]
         self.map_weight = nn.Parameter(
             torch.empty(self.num_positions * self.codebook_size, self.width)
         )
@@ -135,7 +135,7 @@ class OneHotFeatures(nn.Module):
         """See the class."""
         starts = self.codebook_size * torch.arange(self.num_positions, device=codes.device)
         rows = code_vectors.neighbors[codes] + starts[:, None]
-        weights = code_vectors.weights[codes]
+        weights = code_vectors.neighbor_weights[codes]
         hidden = F.embedding_bag(
             rows.flatten(1), self.map_weight, mode="sum", per_sample_weights=weights.flatten(1)
         )
@@ -285,9 +285,12 @@ class TopicVQImagePreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
-    # All but the decoder: topics are a small part of the weights, and their losses are in float32.
+    # All but the decoder: topics are a small part of the weights, and their losses are in float32. Not all of
+    # `code_vectors`, whose integers would become float32 as well.
     _keep_in_fp32_modules_strict = [
-        "code_vectors",
+        "codebook",
+        "codebook_scale",
+        "neighbor_weights",
         "inference",
         "prior",
         "topic_codes",
