@@ -16,6 +16,7 @@
     python benchmarks/topic_ablations.py run --experiments levers --corpora bbc_news --num-topics 20 50 --seeds 0 1 2
     python benchmarks/topic_ablations.py list        # the rows of each experiment
     python benchmarks/topic_ablations.py smoke       # does everything run?
+    python benchmarks/topic_ablations.py report      # tables in docs/results/
 
 Every run is one JSON record in benchmarks/results/topic_ablations/; a finished run is not repeated.
 
@@ -44,20 +45,23 @@ import numpy as np
 import torch
 from results import RESULTS
 from scipy.stats import spearmanr
+from topic_ablation_tables import FOLDER, report
 from topic_corpora import CORPORA, DATA, Corpus, Part
-from topic_methods import TopicVq
+from topic_methods import AUTHORS, METHODS, TopicVq
+from topic_peers import TopicMethod
 from topic_text import DEFINITIONS as TEXT_DEFINITIONS
 from topic_text import Bench, score
+from transformers import AutoModel
 
 from hf_vq.evaluation import write_record
 from hf_vq.models.configuration_topic_vq import VARIANTS, TopicVQConfig
 from hf_vq.models.modeling_topic_vq import TopicVQModel
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
 from hf_vq.topics.coherence import CoherenceReference
+from hf_vq.topics.metrics import nmi
 from hf_vq.topics.training import TopicTrainingConfig, fit_codebook
 from hf_vq.topics.word_embeddings import ContextualEncoder, CorpusEncoder, WordEmbeddings
 
-FOLDER = "topic_ablations"
 DEFINITIONS = TEXT_DEFINITIONS | {
     "covered_classes": "classes that most of the documents of some topic have, by largest topics of test documents",
     "covered_rare_classes": "the same, of the rarer half of the classes of the training documents",
@@ -65,10 +69,17 @@ DEFINITIONS = TEXT_DEFINITIONS | {
     "and the weight that their codes share",
     "permuted_overlap_correlation": "the same with codes of other words: chance",
     "hyperplane_correlation": "the same with equal bits of as many random hyperplanes as a code has bits, per code",
+    "code_class_nmi": "normalized mutual information of the nearest code of a word's occurrences and the classes of "
+    "their documents, mean over words with at least 30 occurrences: how far codes tell meanings of one word apart",
+    "permuted_code_class_nmi": "the same with the codes of a word's occurrences permuted: chance",
+    "shared_code_npmi": "mean NPMI of pairs of words whose most frequent nearest code is the same",
+    "matched_npmi": "mean NPMI of the same first words and words about as frequent as the second, of other codes",
     "neighbor_recall": "share of the 10 nearest word occurrences, other words only, that are also among the 10 nearest "
     "after quantization",
     "chance_recall": "neighbor_recall of a random choice",
 }
+# Of a word, for the codes of its occurrences to be compared with classes.
+LEAST_OCCURRENCES = 30
 SHOWN = ("npmi", "diversity_10", "kmeans_nmi", "code_overlap_correlation", "neighbor_recall")
 # Fields that belong together: a lever, under the name that its rows have.
 LEVERS = {
@@ -80,14 +91,12 @@ LEVERS = {
     "expansion": ["expansion_weights", "expansion_reduction"],
     "inference": ["inference_hidden_sizes", "inference_input", "inference_scaling"],
     "document-vector": ["document_vector"],
-    "dropout": ["inference_dropout"],
     "start": ["topic_init"],
     "mixture": ["topic_combination"],
     "temperature": ["topic_temperature", "proportion_temperature"],
     "decoder": ["word_decoder", "topic_standardization"],
     "background": ["background"],
     "code-loss": ["code_loss_weight"],
-    "warmup": ["kl_warmup"],
     "separation": ["topic_separation", "topic_separation_weight"],
     "ranking": ["topic_word_ranking"],
 }
@@ -127,6 +136,47 @@ def _corpus_encoder(corpus: Corpus) -> CorpusEncoder:
     return CorpusEncoder.fit(corpus.train.documents, corpus.processor)
 
 
+class _UntrainedEncoder(ContextualEncoder):
+    """MiniLM's architecture and tokenizer with random weights: what the shape alone brings."""
+
+    def __init__(self, name_or_path: Path):
+        super().__init__(name_or_path)
+        torch.manual_seed(0)
+        self.model = AutoModel.from_config(self.model.config).eval().requires_grad_(False)
+        self.fingerprint = self._fingerprint()
+
+
+def _without_context(corpus: Corpus) -> Corpus:
+    """Each occurrence of a word has the word's mean vector over the training documents, as GloVe's would be."""
+    full = corpus.embeddings(corpus.train)
+    sums = np.zeros((len(full.words), full.dim), np.float32)
+    np.add.at(sums, full.surface_ids, np.asarray(full.vectors, np.float32))
+    counts = np.bincount(full.surface_ids, minlength=len(sums))
+    means = dict(zip(full.words, sums / np.maximum(counts, 1)[:, None], strict=True))
+    found = copy.copy(corpus)
+
+    def embeddings(part: Part) -> WordEmbeddings:
+        given = corpus.embeddings(part)
+        table = np.stack([means.get(word, np.zeros(full.dim, np.float32)) for word in given.words])
+        documents = np.repeat(np.arange(len(given.num_words)), given.num_words)
+        vectors = table[given.surface_ids].astype(np.float16)
+        document_vectors = np.zeros((len(given.num_words), full.dim), np.float32)
+        np.add.at(document_vectors, documents, vectors)
+        document_vectors /= np.maximum(given.num_words, 1)[:, None]
+        return WordEmbeddings(
+            vectors,
+            given.num_words,
+            given.surface_ids,
+            given.words,
+            document_vectors,
+            given.processor,
+            f"{given.fingerprint}-means",
+        )
+
+    found.embeddings = embeddings
+    return found
+
+
 def _skewed(corpus: Corpus, exponent: float) -> Corpus:
     """Fewer training documents, of classes that shrink with their rank."""
     full = corpus.train
@@ -143,15 +193,6 @@ def _skewed(corpus: Corpus, exponent: float) -> Corpus:
 
     found.embeddings = embeddings
     return found
-
-
-class AblatedTopicVq(TopicVq):
-    """TopicVQ, which also says which classes its topics cover."""
-
-    def facts(self) -> dict[str, float]:
-        """Size and covered classes."""
-        test = self.corpus.test
-        return super().facts() | covered_classes(self.place(self.prepare(test)), test.labels)
 
 
 def skewed_rows(labels: np.ndarray, exponent: float) -> np.ndarray:
@@ -198,16 +239,23 @@ class Row:
 
     options: dict[str, Any] = field(default_factory=dict)
     corpus: Callable[[Corpus], Corpus] | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    method: str | None = None  # a peer in TopicVQ's place
 
 
 def rows() -> dict[str, dict[str, Row]]:
     """All rows of all experiments."""
     recommended, published = VARIANTS["recommended"], VARIANTS["published"]
-    levers = {"recommended": Row(), "published": Row({"variant": "published"})}
+    # The authors' schedule, but for their many passes over the words.
+    schedule = AUTHORS | {"codebook_epochs": 3.0}
+    levers = {
+        "recommended": Row(),
+        "published": Row({"variant": "published"}, training=schedule),
+    }
     for name, fields in LEVERS.items():
         levers[f"recommended-without-{name}"] = Row({f: published[f] for f in fields})
         levers[f"published-with-{name}"] = Row(
-            {"variant": "published"} | {f: recommended[f] for f in fields}
+            {"variant": "published"} | {f: recommended[f] for f in fields}, training=schedule
         )
     minilm = DATA / "minilm"
     layers: dict[str, Any] = {"layer-2": -2, "layers-4": (-1, -2, -3, -4)}
@@ -225,7 +273,11 @@ def rows() -> dict[str, dict[str, Row]]:
         "encoder": {
             "layer-1": Row(),
             "layer-1-unscaled": Row({"embedding_scaling": "none"}),
+            "without-context": Row(corpus=_without_context),
             "corpus": Row(corpus=partial(_with_encoder, make=_corpus_encoder)),
+            "untrained": Row(
+                corpus=partial(_with_encoder, make=lambda _: _UntrainedEncoder(minilm))
+            ),
         }
         | {
             name: Row(
@@ -237,7 +289,9 @@ def rows() -> dict[str, dict[str, Row]]:
             for name, layer in layers.items()
         },
         "skew": {
-            f"exponent{a}": Row(corpus=partial(_skewed, exponent=a)) for a in (0.0, 0.5, 1.0, 1.5)
+            f"exponent{a}{name}": Row(corpus=partial(_skewed, exponent=a), method=method)
+            for a in (0.0, 0.5, 1.0, 1.5)
+            for name, method in (("", None), ("-lda", "lda"), ("-bertopic", "bertopic"))
         },
         "neighbors": {f"word{n}": Row({"codes_per_token": n}) for n in (1, 3, 5)},
     }
@@ -245,7 +299,11 @@ def rows() -> dict[str, dict[str, Row]]:
 
 @torch.no_grad()
 def score_neighbors(
-    corpus: Corpus, options: dict[str, Any], seed: int, number: int
+    corpus: Corpus,
+    reference: CoherenceReference,
+    options: dict[str, Any],
+    seed: int,
+    number: int,
 ) -> dict[str, float]:
     """Whether codes keep what is near in the embeddings, over pairs of word occurrences of the test documents."""
     train, test = corpus.embeddings(corpus.train), corpus.embeddings(corpus.test)
@@ -284,7 +342,68 @@ def score_neighbors(
     same = words[:, None] == words
     near, after = ((v @ v.T).masked_fill(same, -2.0).topk(10).indices for v in (normal, quantized))
     kept = (near[:, :, None] == after[:, None]).any(dim=2).float().mean()
-    return figures | {"neighbor_recall": float(kept), "chance_recall": 10 / len(chosen)}
+    figures |= {"neighbor_recall": float(kept), "chance_recall": 10 / len(chosen)}
+    return figures | score_words(corpus, model, reference, generator)
+
+
+def score_words(
+    corpus: Corpus, model: TopicVQModel, reference: CoherenceReference, generator: torch.Generator
+) -> dict[str, float]:
+    """What the nearest codes know of words: of their meanings in context, and of words that go together."""
+    test = corpus.embeddings(corpus.test)
+    codes = np.concatenate(
+        [
+            model.encode(torch.from_numpy(np.array(part)).float()[None]).codes[0, :, 0].numpy()
+            for part in np.array_split(test.vectors, max(1, len(test.vectors) // 4096))
+        ]
+    )
+    labels = np.repeat(corpus.test.labels, test.num_words)
+    words = test.word_ids
+    found, permuted, modal = [], [], {}
+    for word in np.unique(words[words >= 0]):
+        rows = np.flatnonzero(words == word)
+        modal[word] = np.bincount(codes[rows]).argmax()
+        if len(rows) >= LEAST_OCCURRENCES:
+            found.append(nmi(labels[rows], codes[rows]))
+            order = torch.randperm(len(rows), generator=generator).numpy()
+            permuted.append(nmi(labels[rows], codes[rows][order]))
+    matrix = reference.npmi(corpus.vocabulary)
+    frequencies = np.asarray(corpus.counts(corpus.train).sum(axis=0)).ravel()
+    shared, matched = word_pairs(modal, frequencies, generator)
+    return {
+        "code_class_nmi": float(np.mean(found)) if found else 0.0,
+        "permuted_code_class_nmi": float(np.mean(permuted)) if found else 0.0,
+        "shared_code_npmi": float(matrix[tuple(shared.T)].mean()) if len(shared) else 0.0,
+        "matched_npmi": float(matrix[tuple(matched.T)].mean()) if len(shared) else 0.0,
+    }
+
+
+def word_pairs(
+    modal: dict[int, int], frequencies: np.ndarray, generator: torch.Generator, number: int = 4000
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of words of one most frequent code, and each first word with a word of another code.
+
+    That other word is one of the ten next more or less frequent ones than the second word.
+    """
+    words = np.array(sorted(modal, key=lambda word: -frequencies[word]))
+    codes = np.array([modal[word] for word in words])
+
+    def draw(ranks: np.ndarray) -> int:
+        return int(ranks[torch.randint(len(ranks), (1,), generator=generator)])
+
+    shared, matched = [], []
+    for first in torch.randint(len(words), (number,), generator=generator).tolist():
+        partners = np.flatnonzero(codes == codes[first])
+        partners = partners[partners != first]
+        if not len(partners):
+            continue
+        second = draw(partners)
+        near = np.arange(max(0, second - 10), min(len(words), second + 11))
+        others = near[codes[near] != codes[first]]
+        if len(others):
+            shared.append((words[first], words[second]))
+            matched.append((words[first], words[draw(others)]))
+    return np.array(shared), np.array(matched)
 
 
 def runs(experiment: str, names: list[str] | None) -> Iterator[tuple[str, Row]]:
@@ -318,10 +437,15 @@ def run(
         bench.reference = CoherenceReference(corpus.reference_texts, corpus.vocabulary)
     topics: list[list[str]] = []
     if experiment == "neighbors":
-        figures = score_neighbors(corpus, row.options, seed, number=training.get("pairs", 100_000))
+        pairs = training.get("pairs", 100_000)
+        figures = score_neighbors(corpus, bench.reference, row.options, seed, pairs)
     else:
-        method = AblatedTopicVq(corpus, row.options, training)
+        method: TopicMethod = TopicVq(corpus, row.options, row.training | training)
+        if row.method is not None:
+            method = METHODS[row.method](corpus)
         figures, topics = score(method, bench, num_topics, seed)
+        placed = method.place(method.prepare(corpus.test))
+        figures |= covered_classes(placed, corpus.test.labels)
     shown = [key for key in SHOWN if key in figures]
     print(f"{path.stem}: " + ", ".join(f"{key} {figures[key]:.3f}" for key in shown), flush=True)
     data = {
@@ -330,6 +454,7 @@ def run(
         "revision": corpus.revision,
         "row": name,
         "options": row.options,
+        "training": row.training,
         "topics": [" ".join(words[:10]) for words in topics],
     }
     write_record(path, path.stem, figures, data=data, seeds=[seed], definitions=DEFINITIONS)
@@ -367,13 +492,14 @@ def main() -> None:
     run_parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     subparsers.add_parser("list", help="rows of each experiment")
     subparsers.add_parser("smoke", help="whether everything runs")
+    subparsers.add_parser("report", help="tables")
     for subparser in subparsers.choices.values():
         subparser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     warnings.simplefilter("ignore")
-    if arguments.command == "smoke":
-        smoke()
+    if arguments.command in ("smoke", "report"):
+        {"smoke": smoke, "report": report}[arguments.command]()
     elif arguments.command == "list":
         for experiment, found in rows().items():
             print(experiment, *found, sep="\n    ")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import csr_array
 
 from hf_vq.models.configuration_topic_vq import VARIANTS, TopicVQConfig
@@ -28,7 +29,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from topic_ablations import (  # noqa: E402
     DEFINITIONS as ABLATION_DEFINITIONS,
 )
-from topic_ablations import LEVERS, covered_classes, rows, skewed_rows  # noqa: E402
+from topic_ablations import (  # noqa: E402
+    LEVERS,
+    covered_classes,
+    rows,
+    skewed_rows,
+    word_pairs,
+)
 from topic_corpora import Part, base_form  # noqa: E402
 from topic_tables import HEADLINE, mean_ranks  # noqa: E402
 from topic_text import DEFINITIONS, rank_as_ours  # noqa: E402
@@ -124,6 +131,41 @@ def test_covered_classes_by_hand() -> None:
         "covered_rare_classes": 1,
     }
     assert covered_classes(proportions, labels).keys() <= ABLATION_DEFINITIONS.keys()
+
+
+def test_pairs_of_words_share_a_code_or_a_frequency() -> None:
+    modal = {word: word % 3 for word in range(30)}
+    frequencies = np.arange(30)[::-1]
+    shared, matched = word_pairs(modal, frequencies, torch.Generator().manual_seed(0), number=50)
+    assert len(shared) == len(matched) == 50
+    codes = np.arange(30) % 3
+    assert (codes[shared[:, 0]] == codes[shared[:, 1]]).all()
+    assert (shared[:, 0] != shared[:, 1]).all()
+    assert (matched[:, 0] == shared[:, 0]).all()
+    assert (codes[matched[:, 1]] != codes[shared[:, 1]]).all()
+    assert (abs(matched[:, 1] - shared[:, 1]) <= 10).all()
+
+
+def test_the_page_of_ablations_has_every_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import topic_ablation_tables as tables
+
+    template = (tables.REPORTS / "topic_ablations.template.md").read_text("utf-8")
+    (tmp_path / "topic_ablations.template.md").write_text(template, "utf-8")
+    monkeypatch.setattr(tables, "REPORTS", tmp_path)
+    made = {
+        f"skew-bbc_news-exponent{a}{peer}-k20-seed{seed}": records(npmi=0.1 * seed + a)[0]
+        for a in (0.0, 0.5)
+        for peer in ("", "-lda")
+        for seed in (0, 1)
+    }
+    monkeypatch.setattr(tables, "read_results", lambda folder: made)
+    tables.report()
+    page = (tmp_path / "topic_ablations.md").read_text("utf-8")
+    assert "{{" not in page
+    assert "| exponent0.5 lda | 0.550 ± 0.071 | 2 |" in page
+    assert page.count("Not run yet.") == len(tables.COLUMNS) - 1
 
 
 def test_page_and_readme_are_rendered_from_the_records(
