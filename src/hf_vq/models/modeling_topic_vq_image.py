@@ -32,6 +32,7 @@ from transformers import (
     GenerationMixin,
     LogitsProcessorList,
     MinPLogitsWarper,
+    PreTrainedModel,  # noqa: F401  diffusers looks here for a base class that it can load
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
