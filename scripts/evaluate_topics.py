@@ -51,6 +51,9 @@ class EvaluationConfig:
     dataset: str = field(metadata={"help": "Hub id, folder or file."})
     text_column: str = option("text", "Column of the documents.")
     label_column: str | None = option(None, "Column of their classes.")
+    bow_text_column: str | None = option(
+        None, "Column of the same documents in the form whose words are counted, as in training."
+    )
     split: str = option("test", "Documents to score, for example test[:1000].")
     reference_split: str = option("train", "Documents in which coherence counts words.")
     probe: bool = option(
@@ -75,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         config.dataset,
         text_column=config.text_column,
         label_column=config.label_column,
+        bow_text_column=config.bow_text_column,
         config_name=config.config_name,
         revision=config.revision,
         max_samples=config.max_samples,
@@ -87,7 +91,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     corpus = None
     if config.probe:
         embeddings = encode_corpus(
-            reference.texts, processor, encoder, config.cache_dir, config.progress_bar
+            reference.texts,
+            processor,
+            encoder,
+            config.cache_dir,
+            config.progress_bar,
+            reference.bow_texts,
         )
         corpus = TopicCorpus.build(model, embeddings)
     metrics = score_topic_model(
@@ -95,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         processor,
         encoder,
         documents,
-        reference.texts,
+        reference.counted_texts,
         train_corpus=corpus,
         train_labels=reference.labels,
         cache_dir=config.cache_dir,

@@ -76,6 +76,9 @@ class DataConfig:
     dataset: str = field(metadata={"help": "Hub id, folder or file (.txt: a document a line)."})
     text_column: str = option("text", "Column of the documents.")
     label_column: str | None = option(None, "Column of their classes, which training never sees.")
+    bow_text_column: str | None = option(
+        None, "Column of the same documents preprocessed or lemmatized, whose words are counted."
+    )
     config_name: str | None = option(None, "Configuration of a Hub data set that has several.")
     revision: str | None = option(None, "Commit, branch or tag of a Hub data set.")
     train_split: str = option("train", "Documents to learn from, for example train[:-500].")
@@ -150,26 +153,30 @@ def load_texts(data: DataConfig, split: str, max_samples: int | None = None) -> 
         split,
         text_column=data.text_column,
         label_column=data.label_column,
+        bow_text_column=data.bow_text_column,
         config_name=data.config_name,
         revision=data.revision,
         max_samples=max_samples,
     )
 
 
-def load_train(data: DataConfig) -> tuple[Any, list[str] | None]:
-    """Return texts that can be read several times, and their labels if they are known."""
+def load_train(data: DataConfig) -> Documents:
+    """Return documents whose texts can be read several times."""
     if not data.streaming:
-        documents = load_texts(data, data.train_split, data.max_train_samples)
-        return documents.texts, documents.labels
-    stream = TextStream(
-        data.dataset,
-        data.train_split,
-        text_column=data.text_column,
-        config_name=data.config_name,
-        revision=data.revision,
-        max_samples=data.max_train_samples,
-    )
-    return stream, None
+        return load_texts(data, data.train_split, data.max_train_samples)
+
+    def stream(column: str) -> Any:
+        return TextStream(
+            data.dataset,
+            data.train_split,
+            text_column=column,
+            config_name=data.config_name,
+            revision=data.revision,
+            max_samples=data.max_train_samples,
+        )
+
+    other = None if data.bow_text_column is None else stream(data.bow_text_column)
+    return Documents(stream(data.text_column), bow_texts=other)
 
 
 def build_processor(words: WordsConfig, texts: Any) -> TopicVQProcessor:
@@ -183,6 +190,7 @@ def build_processor(words: WordsConfig, texts: Any) -> TopicVQProcessor:
         code_words=words.code_words,
     )
     if words.vocabulary:
+        processor.vocabulary_coverage(texts)  # warns if it is of another kind than the texts
         return processor
     return processor.fit_vocabulary(texts, words.min_df, words.max_df, words.max_features)
 
@@ -212,8 +220,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     training, data, words, model_options = parse_config(*classes, argv=argv)
     if training.output_dir is None:
         raise ValueError("output_dir is not set: name a folder for the model")
-    texts, train_labels = load_train(data)
-    eval_texts = load_texts(data, data.eval_split).texts if data.eval_split else None
+    train = load_train(data)
+    held_out = load_texts(data, data.eval_split) if data.eval_split else None
     # Before the training, so that a misspelled split does not show after it.
     test = load_texts(data, data.test_split) if data.test_split else None
 
@@ -222,17 +230,22 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     options = dataclasses.asdict(model_options)
     # What one process finds or writes, the others only read.
     with state.main_process_first():
-        processor = build_processor(words, texts)
+        processor = build_processor(words, train.counted_texts)
         encoder = make_encoder(
-            data.encoder, TopicVQConfig(**options), texts, processor, training.seed
+            data.encoder, TopicVQConfig(**options), train.counted_texts, processor, training.seed
         )
 
-        def embed(texts: Sequence[str]) -> Any:
-            return encode_corpus(texts, processor, encoder, cache_dir, training.progress_bar)
+        def embed(documents: Documents) -> Any:
+            texts, others = documents.texts, documents.bow_texts
+            bar = training.progress_bar
+            return encode_corpus(texts, processor, encoder, cache_dir, bar, bow_text=others)
 
-        streamed = data.streaming
-        embeddings = StreamedWordEmbeddings(texts, processor, encoder) if streamed else embed(texts)
-        eval_embeddings = embed(eval_texts) if eval_texts is not None else None
+        embeddings = (
+            StreamedWordEmbeddings(train.texts, processor, encoder, train.bow_texts)
+            if data.streaming
+            else embed(train)
+        )
+        eval_embeddings = None if held_out is None else embed(held_out)
     model = build_model(options, words, processor, encoder, training.seed)
     save_with = [processor.save_pretrained]
     if isinstance(encoder, CorpusEncoder):
@@ -249,9 +262,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
                 processor,
                 encoder,
                 test,
-                texts,
+                train.counted_texts,
                 train_corpus=bags,
-                train_labels=train_labels,
+                train_labels=train.labels,
                 cache_dir=cache_dir,
                 progress=training.progress_bar,
             )

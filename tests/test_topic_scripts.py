@@ -189,10 +189,25 @@ def test_a_stream_and_guided_topics(texts, tmp_path):
     assert [processor.vocabulary[word] for word in config.seed_words[0]] == ["sun", "moon"]
 
 
-def test_options_of_words_and_variants(texts, tmp_path):
+@pytest.mark.parametrize("streaming", [False, True])
+def test_another_form_of_the_documents_is_counted(texts, tmp_path, streaming):
+    for file in texts.iterdir():
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        lines = (json.dumps(row | {"form": row["text"].upper()}) + "\n" for row in rows)
+        file.write_text("".join(lines))
+    options = {"bow_text_column": "form", "lowercase": False, "streaming": streaming}
+    run(texts, tmp_path / "run", **options)
+    processor = TopicVQProcessor.from_pretrained(tmp_path / "run" / "final")
+    assert all(word.isupper() for word in processor.vocabulary)
+    metrics = read_record(tmp_path / "run" / "final.json")["metrics"]
+    assert metrics["unigram_perplexity"] == pytest.approx(15, rel=0.1)
+
+
+def test_options_of_words_and_variants(texts, tmp_path, caplog):
     (tmp_path / "words.txt").write_text("cat\ndog\nsoup\n")
     options = {"vocabulary": "words.txt", "variant": "published", "stop_words": ["sun"]}
     run(texts, tmp_path / "run", test_split="none", **options)
+    assert "content words are in the vocabulary of 3 words" in caplog.text
     assert not (tmp_path / "run" / "final.json").exists()
     model = TopicVQModel.from_pretrained(tmp_path / "run" / "final")
     assert model.config.variant == "published"
@@ -210,10 +225,15 @@ def test_documents_are_cut_before_their_middle_word():
 
 def test_the_revision_is_of_texts_and_labels():
     revisions = [
-        document_revision(Documents(texts, labels))
-        for texts, labels in ((["a", "b"], None), (["a", "b"], ["x", "y"]), (["ab", ""], None))
+        document_revision(Documents(texts, labels, bow_texts=forms))
+        for texts, labels, forms in (
+            (["a", "b"], None, None),
+            (["a", "b"], ["x", "y"], None),
+            (["ab", ""], None, None),
+            (["a", "b"], None, ["a", "b"]),
+        )
     ]
-    assert len(set(revisions)) == 3
+    assert len(set(revisions)) == 4
     assert document_revision(Documents(["a", "b"])) == revisions[0]
 
 

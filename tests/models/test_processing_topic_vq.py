@@ -192,6 +192,61 @@ def test_inflected_words_are_reported_and_can_be_counted(caplog):
     assert processor.count_words(texts).toarray().tolist() == [[1, 1, 0], [1, 0, 0], [0, 1, 1]]
 
 
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [
+        # With this rule words out of the vocabulary are no content words: they count all the same.
+        ({"vocabulary": ["cat"], "code_words": "vocabulary"}, 3 / 15),
+        ({"vocabulary": ["cat sleeps", "a cat"], "ngram_range": (1, 2)}, 5 / 15),
+    ],
+)
+def test_the_share_of_known_words_is_of_all_words(options, share, caplog):
+    assert TopicVQProcessor(**options).vocabulary_coverage(TEXTS) == pytest.approx(share)
+    assert f"{100 * share:.0f} % of the 15 content words" in caplog.text
+
+
+BASE_FORMS = ["the cat sleep on the mat", "dog", "", "the dog bark; the cat sleep"]
+
+
+def test_another_form_of_the_documents_gives_the_words(tokenizer):
+    processor = TopicVQProcessor(tokenizer, ["cat", "dog", "sleep", "bark"], stop_words=["the"])
+    plain = processor(TEXTS)
+    batch = processor(TEXTS, bow_text=BASE_FORMS)
+    # What the encoder reads is the text as it is.
+    for name in ("input_ids", "word_ids", "num_words", "window_to_document"):
+        np.testing.assert_array_equal(batch[name], plain[name])
+    # Equally many words: one by one. The second document keeps its own, and counts those of the other form.
+    assert batch["word_vocab_ids"].tolist() == [
+        [0, 2, -1, -1],
+        [0, -1, 1, -1],
+        [-1, -1, -1, -1],
+        [1, 3, 0, 2],
+    ]
+    expected = [[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]
+    assert batch["word_counts"].toarray().tolist() == expected
+    single = processor(TEXTS[0], bow_text=BASE_FORMS[0])
+    assert single["word_counts"].toarray().tolist() == expected[:1]
+
+
+def test_words_by_their_other_form_may_be_those_that_have_codes():
+    processor = TopicVQProcessor(vocabulary=["sleep"], code_words="vocabulary")
+    assert processor.content_words("cat sleeps") == []
+    assert processor.content_words("cat sleeps", "cat sleep") == [("sleep", 4, 10)]
+
+
+@pytest.mark.parametrize(
+    ("bow_text", "message"),
+    [
+        (TEXTS[1:], "only documents has a row 3"),
+        ([*TEXTS, ""], "only bow_text has a row 4"),
+        ([*TEXTS[1:], 5], "got 5 of type int in row 3"),
+    ],
+)
+def test_another_form_is_one_of_each_document(tokenizer, bow_text, message):
+    with pytest.raises(ValueError, match=message):
+        TopicVQProcessor(tokenizer, ["cat"])(TEXTS, bow_text=bow_text)
+
+
 def test_pieces_carry_the_number_of_their_word(tokenizer):
     processor = TopicVQProcessor(tokenizer, vocabulary=["sleeps", "cat"], stop_words=["the"])
     texts = ["The cat sleeps", "", "dog; cat"]

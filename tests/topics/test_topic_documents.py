@@ -53,6 +53,8 @@ def test_texts_labels_and_times_belong_together(folder):
     assert documents.texts == ["first", "", "third", "fourth"]
     assert documents.labels == ["cat", "moon", "cat", "moon"]
     assert documents.timestamps[2] == "2022-01-01"
+    both = load_documents(folder, text_column="body", bow_text_column="body")
+    assert both.bow_texts == both.counted_texts == both.texts == documents.counted_texts
     bare = load_documents(folder, "test", text_column="body")
     assert (bare.texts, bare.labels, bare.timestamps) == (["fourth"], None, None)
 

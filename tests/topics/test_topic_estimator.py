@@ -463,6 +463,32 @@ def test_given_word_embeddings_are_taken(fast, documents):
         fast().fit(documents, word_embeddings=arrays[1:])
 
 
+def test_the_words_of_another_form_describe_topics(options, documents, subjects, encoder_folder):
+    """`bow_text`: the encoder reads the documents, and topics are told in the words of the other form."""
+    forms = [" ".join(word.upper() for word in text.split()) for text in documents]
+    settings = options | {"encoder": encoder_folder, "lowercase": False}
+    topics = TopicVQ(3, **settings).fit(documents, bow_text=forms)
+    assert set(topics.processor_.vocabulary) == {word for text in forms for word in text.split()}
+    proportions = TopicVQ(3, **settings).fit_transform(documents, bow_text=forms)
+    # New documents need no other form.
+    np.testing.assert_allclose(topics.transform(documents), proportions, atol=1e-6)
+    plain = TopicVQ(3, **settings).fit(documents)
+    assert np.array_equal(plain.processor_.count_words(documents).toarray(), _counts(plain))
+    assert _counts(topics).sum() == _counts(plain).sum()
+    assert {row["score"] for row in topics.evaluate(subjects).records} >= {"npmi"}
+    placed = topics.place(documents[:5], bow_text=forms[:5])
+    assert np.array_equal(placed.word_counts.toarray(), _counts(topics)[:5])
+    assert not topics.place(documents[:5]).word_counts.sum()
+    assert len(topics.word_topics(documents[0], forms[0]).spans) == 12
+    topics.partial_fit(documents[:30], bow_text=forms[:30], topic_epochs=1)
+    with pytest.raises(ValueError, match="bow_text has 3 texts, expected 90"):
+        topics.fit(documents, bow_text=forms[:3])
+
+
+def _counts(topics):
+    return topics.place().word_counts.toarray()
+
+
 def test_another_encoder_is_refused(trained_folder, documents, tmp_path):
     other = CorpusEncoder.fit(documents, TopicVQProcessor(), dim=5)
     topics = TopicVQ.from_pretrained(trained_folder, encoder=other)

@@ -165,11 +165,11 @@ class Counting:
         self.encoder, self.dies_at, self.texts = encoder, dies_at, []
         self.fingerprint, self.dim = encoder.fingerprint, encoder.dim
 
-    def encode_words(self, documents, processor):
+    def encode_words(self, documents, processor, bow_text=None):
         if self.dies_at in documents:
             raise KeyboardInterrupt
         self.texts += documents
-        return self.encoder.encode_words(documents, processor)
+        return self.encoder.encode_words(documents, processor, bow_text)
 
 
 def naive(encoder, text, processor):
@@ -444,6 +444,47 @@ def test_given_vectors(encoder, processor):
         WordEmbeddings.from_arrays([arrays[0], *arrays[2:], arrays[1]], TEXTS, processor)
     with pytest.raises(ValueError, match="5 arrays of embeddings for 6 documents"):
         WordEmbeddings.from_arrays(arrays[1:], TEXTS, processor)
+
+
+def test_another_form_of_the_documents_is_counted(encoder, processor, tmp_path, monkeypatch):
+    """The vectors are those of the texts, the counts those of the other form, however they are kept."""
+    monkeypatch.setattr(word_embeddings, "_CHUNK_DOCUMENTS", 2)
+    plain = encode_corpus(TEXTS, processor, encoder, progress=False)
+    forms = [text if row % 2 else f"moon {text} sun sun" for row, text in enumerate(TEXTS)]
+    expected = processor.count_words(forms).toarray()
+    memory = encode_corpus(TEXTS, processor, encoder, progress=False, bow_text=forms)
+    store = encode_corpus(TEXTS, processor, encoder, tmp_path, progress=False, bow_text=forms)
+    parts = list(store.parts(5))
+    stream = list(StreamedWordEmbeddings(TEXTS, processor, encoder, forms).parts(5, 1))
+    arrays = encoder.encode(TEXTS, processor)
+    given = WordEmbeddings.from_arrays(arrays, TEXTS, processor, bow_text=forms)
+    for one in (memory, store, given):
+        assert np.array_equal(one.vectors, plain.vectors)
+        assert np.array_equal(one.num_words, plain.num_words)
+        assert np.array_equal(one.word_counts.toarray(), expected)
+    for several, first in ((parts, 0), (stream, 1)):
+        counts = np.concatenate([part.word_counts.toarray() for part in several])
+        assert np.array_equal(counts, expected[first:])
+    another = TopicVQProcessor(
+        stop_words=processor.stop_words, vocabulary=["moon", "sun sun"], ngram_range=(1, 2)
+    )
+    counts = store.with_processor(another).word_counts.toarray()
+    assert np.array_equal(counts, another.count_words(forms).toarray())
+    # The same texts without the other form are another corpus.
+    again = encode_corpus(TEXTS, processor, encoder, tmp_path, progress=False)
+    assert np.array_equal(again.word_counts.toarray(), processor.count_words(TEXTS).toarray())
+
+
+def test_a_killed_pass_over_two_forms_goes_on(encoder, processor, tmp_path, monkeypatch):
+    monkeypatch.setattr(word_embeddings, "_CHUNK_DOCUMENTS", 1)
+    forms = [f"{text} moon" for text in TEXTS]
+    dying = Counting(encoder, dies_at=TEXTS[3])
+    with pytest.raises(KeyboardInterrupt):
+        encode_corpus(TEXTS, processor, dying, tmp_path, progress=False, bow_text=forms)
+    counting = Counting(encoder)
+    resumed = encode_corpus(TEXTS, processor, counting, tmp_path, progress=False, bow_text=forms)
+    assert counting.texts == TEXTS[3:]
+    assert np.array_equal(resumed.word_counts.toarray(), processor.count_words(forms).toarray())
 
 
 @pytest.mark.parametrize(

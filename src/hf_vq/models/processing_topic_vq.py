@@ -20,6 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -172,16 +173,31 @@ class TopicVQProcessor(ProcessorMixin):
         word = word.replace("’", "'")
         return word.lower() if self.lowercase else word
 
-    def content_words(self, text: str) -> list[tuple[str, int, int]]:
-        """Return the content words of one text, with the characters from which and up to which each goes."""
+    def content_words(self, text: str, bow_text: str | None = None) -> list[tuple[str, int, int]]:
+        """Return the content words of one text, with the characters from which and up to which each goes.
+
+        With `bow_text`, a lemmatized form of the text say, its words take the place of those of the text, one by one,
+        if both have equally many content words; otherwise those of the text stay.
+        """
+        words = self._words(text)
+        if bow_text is not None:
+            forms = self._words(bow_text)
+            if len(forms) == len(words):
+                words = [
+                    (form, start, end)
+                    for (form, _, _), (_, start, end) in zip(forms, words, strict=True)
+                ]
+        if self.code_words == "all":
+            return words
+        return [found for found in words if found[0] in self.word_to_id]
+
+    def _words(self, text: str) -> list[tuple[str, int, int]]:
         words = []
         for match in self._pattern.finditer(text):
             word = self._normalize(match[0])
             if word in self._stop_words:
                 continue
-            word = self.word_forms.get(word, word)
-            if self.code_words == "all" or word in self.word_to_id:
-                words.append((word, match.start(), match.end()))
+            words.append((self.word_forms.get(word, word), match.start(), match.end()))
         return words
 
     def terms(self, words: Sequence[str]) -> list[str]:
@@ -282,7 +298,7 @@ class TopicVQProcessor(ProcessorMixin):
         return csr_array(tuple(parts), shape=(len(starts) - 1, self.vocab_size))
 
     def vocabulary_coverage(self, documents: Iterable[str]) -> float:
-        """Return the share of the content words that are in the vocabulary; warn if it is less than 80 %.
+        """Return the share of the content words that are in the vocabulary or a part of an entry; warn under 80 %.
 
         A small share for a vocabulary that was given, not fitted, means as a rule that it holds base forms and the
         texts do not: see `fit_word_forms`.
@@ -290,14 +306,15 @@ class TopicVQProcessor(ProcessorMixin):
         self._check_fitted()
         words: Counter[str] = Counter()
         for text in check_documents(documents):
-            words.update(word for word, _, _ in self.content_words(text))
+            words.update(word for word, _, _ in self._words(text))
+        entries = {word for entry in self.vocabulary for word in (entry, *entry.split())}
         total = sum(words.values())
-        known = sum(count for word, count in words.items() if word in self.word_to_id)
+        known = sum(count for word, count in words.items() if word in entries)
         share = known / total if total else 0.0
         if share < 0.8:
             logger.warning(
                 f"{100 * share:.0f} % of the {total} content words are in the vocabulary of {self.vocab_size} words; "
-                f"most frequent others: {[w for w, _ in words.most_common() if w not in self.word_to_id][:5]}"
+                f"most frequent others: {[w for w, _ in words.most_common() if w not in entries][:5]}"
             )
         return share
 
@@ -312,6 +329,7 @@ class TopicVQProcessor(ProcessorMixin):
         documents: Sequence[str],
         tokenizer: PreTrainedTokenizerBase | None = None,
         max_length: int | None = None,
+        bow_text: Sequence[str] | None = None,
     ) -> DocumentWindows:
         """Cut documents into windows of at most `max_length` pieces; nothing is left out.
 
@@ -322,13 +340,15 @@ class TopicVQProcessor(ProcessorMixin):
             documents: Texts as they are.
             tokenizer: Fast tokenizer; that of the processor if `None`.
             max_length: Pieces of a window, special tokens included; the tokenizer's own limit if `None`.
+            bow_text: Another form of each document, whose words take the place of its own; see `content_words`.
         """
         tokenizer = tokenizer if tokenizer is not None else self.tokenizer
         if tokenizer is None:
             raise ValueError("the processor has no tokenizer: pass one")
         _check_fast(tokenizer)
-        documents = list(check_documents(documents))
-        words = [self.content_words(text) for text in documents]
+        views = list(pair_views(documents, bow_text))
+        documents = [text for text, _ in views]
+        words = [self.content_words(text, other) for text, other in views]
         encoded = tokenizer(
             documents,
             truncation=True,
@@ -368,6 +388,7 @@ class TopicVQProcessor(ProcessorMixin):
         documents: Sequence[str] | str,
         max_length: int | None = None,
         return_tensors: str | None = None,
+        bow_text: Sequence[str] | str | None = None,
     ) -> BatchFeature:
         """Make the inputs of an encoder and the counts of a decoder.
 
@@ -375,6 +396,9 @@ class TopicVQProcessor(ProcessorMixin):
             documents: Texts as they are, of any length.
             max_length: Pieces of a window; see `windows`.
             return_tensors: `"pt"` or `"np"`; `word_counts` is a sparse array in either case.
+            bow_text: Another form of each document, preprocessed or lemmatized, whose words are counted in place of
+                its own; the encoder reads `documents`. Where both have equally many content words, `word_vocab_ids`
+                are those of `bow_text`.
 
         Returns:
             `input_ids`, `attention_mask` and `word_ids` (windows, pieces): the number of the content word within the
@@ -383,7 +407,8 @@ class TopicVQProcessor(ProcessorMixin):
             `num_words` (documents,); `word_counts` (documents, vocabulary), sparse.
         """
         documents = [documents] if isinstance(documents, str) else list(documents)
-        found = self.windows(documents, max_length=max_length)
+        bow_text = [bow_text] if isinstance(bow_text, str) else bow_text
+        found = self.windows(documents, max_length=max_length, bow_text=bow_text)
         width = max(map(len, found.input_ids), default=0)
         pad = self.tokenizer.pad_token_id or 0
         input_ids = np.full((len(found.input_ids), width), pad, dtype=np.int64)
@@ -417,7 +442,9 @@ class TopicVQProcessor(ProcessorMixin):
         return BatchFeature(
             {
                 **BatchFeature(arrays, tensor_type=return_tensors),
-                "word_counts": self.count_terms(words),
+                "word_counts": self.count_terms(words)
+                if bow_text is None
+                else self.count_words(bow_text),
             }
         )
 
@@ -487,6 +514,24 @@ def check_documents(documents: Iterable[str]) -> Iterator[str]:
                 f"documents must be texts, got {text!r} of type {type(text).__name__} in row {row}"
             )
         yield text
+
+
+def pair_views(
+    documents: Iterable[str], bow_text: Iterable[str] | None = None
+) -> Iterator[tuple[str, str | None]]:
+    """Pass on each text with its other form, `None` without one; raise as `check_documents` does, or on a gap."""
+    if bow_text is None:
+        for text in check_documents(documents):
+            yield text, None
+        return
+    pairs = zip_longest(check_documents(documents), check_documents(bow_text))
+    for row, (text, other) in enumerate(pairs):
+        if text is None or other is None:
+            longer = "documents" if other is None else "bow_text"
+            raise ValueError(
+                f"bow_text must have a text for each document, but only {longer} has a row {row}"
+            )
+        yield text, other
 
 
 def _check_fast(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -24,7 +24,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from hf_vq._extras import require
-from hf_vq.models.processing_topic_vq import TopicVQProcessor, check_documents
+from hf_vq.models.processing_topic_vq import TopicVQProcessor, check_documents, pair_views
 
 from .encoders import EncodedWords
 
@@ -121,11 +121,20 @@ class CorpusEncoder:
         """Return the (words, H) vectors of the known content words of each document."""
         return self.encode_words(documents, processor).split()
 
-    def encode_words(self, documents: Sequence[str], processor: TopicVQProcessor) -> EncodedWords:
-        """Look up the content words of documents."""
+    def encode_words(
+        self,
+        documents: Sequence[str],
+        processor: TopicVQProcessor,
+        bow_text: Sequence[str] | None = None,
+    ) -> EncodedWords:
+        """Look up the content words of documents, or of `bow_text`: without contexts nothing else is read."""
         words = [
-            [w for w, _, _ in processor.content_words(text) if w in self.word_to_id]
-            for text in check_documents(documents)
+            [
+                w
+                for w, _, _ in processor.content_words(text if other is None else other)
+                if w in self.word_to_id
+            ]
+            for text, other in pair_views(documents, bow_text)
         ]
         num_words = np.array([len(found) for found in words], dtype=np.int64)
         flat = [word for found in words for word in found]

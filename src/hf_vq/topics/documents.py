@@ -34,11 +34,18 @@ class Documents:
         texts: The documents, empty ones included.
         labels: The class of each, by name.
         timestamps: The time of each, as the data set gives it: numbers, dates or texts.
+        bow_texts: Another form of each, preprocessed or lemmatized, whose words are counted.
     """
 
     texts: list[str]
     labels: list[str] | None = None
     timestamps: list[Any] | None = None
+    bow_texts: list[str] | None = None
+
+    @property
+    def counted_texts(self) -> list[str]:
+        """The texts whose words are counted."""
+        return self.texts if self.bow_texts is None else self.bow_texts
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -51,6 +58,7 @@ def load_documents(
     text_column: str = "text",
     label_column: str | None = None,
     time_column: str | None = None,
+    bow_text_column: str | None = None,
     config_name: str | None = None,
     revision: str | None = None,
     max_samples: int | None = None,
@@ -67,6 +75,7 @@ def load_documents(
         text_column: Column of the texts.
         label_column: Column of the classes, if there are any: names, numbers, or a `ClassLabel`.
         time_column: Column of the times, if there are any.
+        bow_text_column: Column of another form of the texts whose words are counted, if there is one.
         config_name: Configuration, for a Hub data set that has several.
         revision: Commit, branch or tag of a Hub data set.
         max_samples: Take no more than the first `max_samples` rows.
@@ -82,8 +91,7 @@ def load_documents(
     dataset = open_split(
         name_or_path, match["name"], config_name=config_name, revision=revision
     ).with_format(None)
-    named = {"text": text_column, "label": label_column, "time": time_column}
-    for column in named.values():
+    for column in (text_column, label_column, time_column, bow_text_column):
         if column is not None and column not in dataset.column_names:
             raise ValueError(
                 f"there is no column {column!r} in {place}; the columns are {dataset.column_names}"
@@ -93,18 +101,23 @@ def load_documents(
     if not rows:
         raise ValueError(f"{place} has no documents")
     part = dataset.select(rows)
-    texts = list(part[text_column])
-    for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ValueError(
-                f"column {text_column!r} of {place} must hold texts, got {text!r} in row {rows[row]}"
-            )
+
+    def read_texts(column: str) -> list[str]:
+        texts = list(part[column])
+        for row, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ValueError(
+                    f"column {column!r} of {place} must hold texts, got {text!r} in row {rows[row]}"
+                )
+        return texts
+
     labels = None
     if label_column is not None:
         names = getattr(part.features[label_column], "names", None)
         labels = [names[v] if names is not None else str(v) for v in part[label_column]]
     times = None if time_column is None else list(part[time_column])
-    return Documents(texts, labels, times)
+    bow_texts = None if bow_text_column is None else read_texts(bow_text_column)
+    return Documents(read_texts(text_column), labels, times, bow_texts)
 
 
 class TextStream:

@@ -40,12 +40,14 @@ class EncodedWords:
         words: Those T words.
         num_words: (D,) how many of them each document has.
         document_vectors: (D, H) float32, mean over everything that the encoder read of a document.
+        counted_words: The words of each document that are counted, if those are others.
     """
 
     vectors: np.ndarray
     words: list[str]
     num_words: np.ndarray
     document_vectors: np.ndarray
+    counted_words: list[list[str]] | None = None
 
     def split(self) -> list[np.ndarray]:
         """Return the (words, H) vectors of each document."""
@@ -63,8 +65,13 @@ class WordEncoder(Protocol):
     def dim(self) -> int:
         """H, the width of a vector."""
 
-    def encode_words(self, documents: Sequence[str], processor: TopicVQProcessor) -> EncodedWords:
-        """Encode the content words of documents."""
+    def encode_words(
+        self,
+        documents: Sequence[str],
+        processor: TopicVQProcessor,
+        bow_text: Sequence[str] | None = None,
+    ) -> EncodedWords:
+        """Encode the content words of documents, called as in `bow_text` where that is given."""
 
 
 class ContextualEncoder:
@@ -145,9 +152,14 @@ class ContextualEncoder:
         """Return the (words, H) vectors of the content words of each document."""
         return self.encode_words(documents, processor).split()
 
-    def encode_words(self, documents: Sequence[str], processor: TopicVQProcessor) -> EncodedWords:
+    def encode_words(
+        self,
+        documents: Sequence[str],
+        processor: TopicVQProcessor,
+        bow_text: Sequence[str] | None = None,
+    ) -> EncodedWords:
         """Encode the content words of documents; see `TopicVQProcessor.content_words`."""
-        found = processor.windows(documents, self.tokenizer, self.max_length)
+        found = processor.windows(documents, self.tokenizer, self.max_length, bow_text)
         pairs = _selected_pairs(found, self.pooling)
         first_pair = np.searchsorted(found.piece_window[pairs], np.arange(len(found.input_ids) + 1))
         sums = torch.zeros(len(found.words), self.dim)

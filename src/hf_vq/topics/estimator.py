@@ -134,7 +134,12 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         self.seed = seed
 
     def fit(
-        self, documents: Iterable[str], y: Any = None, *, word_embeddings: Any = None
+        self,
+        documents: Iterable[str],
+        y: Any = None,
+        *,
+        word_embeddings: Any = None,
+        bow_text: Iterable[str] | None = None,
     ) -> "TopicVQ":
         """Learns the topics of documents.
 
@@ -143,12 +148,15 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
             y: Ignored.
             word_embeddings: `WordEmbeddings` of the documents, or a (words, width) array for each; made by `encoder` if
                 not given.
+            bow_text: Another form of each document, preprocessed or lemmatized, whose words describe the topics; the
+                encoder reads `documents`.
         """
-        texts = checks.read_texts(documents)
+        texts, others = checks.read_views(documents, bow_text)
         training = self._training()
-        self.processor_ = self._fit_processor(texts)
-        self._encoder = self._fit_encoder(texts, word_embeddings is not None)
-        embeddings = self._embed(texts, word_embeddings)
+        counted = texts if others is None else others
+        self.processor_ = self._fit_processor(counted)
+        self._encoder = self._fit_encoder(counted, word_embeddings is not None)
+        embeddings = self._embed(texts, word_embeddings, others)
         checks.check_size(texts, embeddings.num_words, self.num_topics)
         with checks.seeded(self.seed):
             model = TopicVQModel(self._config(embeddings))
@@ -156,7 +164,7 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
             corpus = build_corpus(model, embeddings, training)
             fit_topics(model, corpus, training)
         self.model_ = model.eval()
-        self._learned = place_corpus(self.model_, texts, corpus)
+        self._learned = place_corpus(self.model_, texts, corpus, others)
         self._topics, self._merges = None, []
         checks.report(self._learned, self.model_)
         return self
@@ -167,6 +175,7 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         y: Any = None,
         *,
         word_embeddings: Any = None,
+        bow_text: Iterable[str] | None = None,
         topic_epochs: float = 5.0,
     ) -> "TopicVQ":
         """Goes on learning from further documents; codes, vocabulary and merged topics stay as they are.
@@ -175,17 +184,19 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
             documents: Texts.
             y: Ignored.
             word_embeddings: As in `fit`.
+            bow_text: As in `fit`.
             topic_epochs: Passes over these documents; many make the topics forget what they were.
         """
         if not hasattr(self, "model_"):
-            return self.fit(documents, word_embeddings=word_embeddings)
-        texts = checks.read_texts(documents)
-        corpus = self._corpus(texts, word_embeddings)
+            return self.fit(documents, word_embeddings=word_embeddings, bow_text=bow_text)
+        texts, others = checks.read_views(documents, bow_text)
+        corpus = self._corpus(texts, word_embeddings, others)
         training = dataclasses.replace(self._training(), topic_epochs=topic_epochs, output_dir=None)
         with checks.seeded(self.seed):
             fit_topics(self.model_, corpus, training, continued=True)
         self.model_.eval()
-        self._learned, self._topics = place_corpus(self.model_, texts, corpus), None
+        self._learned = place_corpus(self.model_, texts, corpus, others)
+        self._topics = None
         return self
 
     def transform(self, documents: Iterable[str], *, word_embeddings: Any = None) -> np.ndarray:
@@ -200,10 +211,15 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         return merge_documents(placed, read_map(self.model_)).topic_proportions
 
     def fit_transform(
-        self, X: Iterable[str], y: Any = None, *, word_embeddings: Any = None
+        self,
+        X: Iterable[str],
+        y: Any = None,
+        *,
+        word_embeddings: Any = None,
+        bow_text: Iterable[str] | None = None,
     ) -> np.ndarray:
         """`fit`, and the topic proportions of these documents."""
-        self.fit(X, word_embeddings=word_embeddings)
+        self.fit(X, word_embeddings=word_embeddings, bow_text=bow_text)
         return self.place().topic_proportions
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -324,35 +340,58 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
             )
         return self._encoder
 
-    def _embed(self, texts: list[str], given: Any = None) -> WordEmbeddings:
+    def _embed(
+        self, texts: list[str], given: Any = None, bow_text: list[str] | None = None
+    ) -> WordEmbeddings:
         if given is None:
             embeddings = encode_corpus(
-                texts, self.processor_, self._get_encoder(), self.cache_dir, self.progress_bar
+                texts,
+                self.processor_,
+                self._get_encoder(),
+                self.cache_dir,
+                self.progress_bar,
+                bow_text,
             )
         elif isinstance(given, WordEmbeddings):
+            if bow_text is not None and given.counted_ids is None:
+                raise ValueError(
+                    "word_embeddings were made without bow_text: pass it to encode_corpus as well"
+                )
             embeddings = given.with_processor(self.processor_)
         else:
-            embeddings = WordEmbeddings.from_arrays(list(given), texts, self.processor_)
+            embeddings = WordEmbeddings.from_arrays(
+                list(given), texts, self.processor_, bow_text=bow_text
+            )
         if len(embeddings) != len(texts):
             raise ValueError(
                 f"word_embeddings are of {len(embeddings)} documents, expected {len(texts)}"
             )
         return embeddings
 
-    def _corpus(self, texts: list[str], given: Any = None) -> TopicCorpus:
-        embeddings = self._embed(texts, given)
+    def _corpus(
+        self, texts: list[str], given: Any = None, bow_text: list[str] | None = None
+    ) -> TopicCorpus:
+        embeddings = self._embed(texts, given, bow_text)
         check_encoder(self.model_.config, embeddings.fingerprint)
         return TopicCorpus.build(self.model_, embeddings)
 
-    def _place(self, documents: Iterable[str], word_embeddings: Any = None) -> PlacedDocuments:
+    def _place(
+        self,
+        documents: Iterable[str],
+        word_embeddings: Any = None,
+        bow_text: Iterable[str] | None = None,
+    ) -> PlacedDocuments:
         """Documents among the topics that were trained, merged or not."""
-        texts = checks.read_texts(documents)
+        texts, others = checks.read_views(documents, bow_text)
         if word_embeddings is not None:
-            return place_corpus(self.model_, texts, self._corpus(texts, word_embeddings))
+            corpus = self._corpus(texts, word_embeddings, others)
+            return place_corpus(self.model_, texts, corpus, others)
         parts = []
         for start in range(0, len(texts), PLACED_AT_ONCE):
-            part = texts[start : start + PLACED_AT_ONCE]
-            parts.append(place_corpus(self.model_, part, self._corpus(part)))
+            rows = slice(start, start + PLACED_AT_ONCE)
+            other = None if others is None else others[rows]
+            corpus = self._corpus(texts[rows], bow_text=other)
+            parts.append(place_corpus(self.model_, texts[rows], corpus, other))
         return join_documents(parts)
 
     def _count_codes(self, texts: list[str]) -> np.ndarray:

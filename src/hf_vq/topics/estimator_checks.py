@@ -58,6 +58,19 @@ def read_texts(documents: Iterable[str]) -> list[str]:
     return texts
 
 
+def read_views(
+    documents: Iterable[str], bow_text: Iterable[str] | None
+) -> tuple[list[str], list[str] | None]:
+    """The documents and their other form, if there is one, as lists; refused if they are not equally many texts."""
+    texts = read_texts(documents)
+    if bow_text is None:
+        return texts, None
+    others = list(check_documents(bow_text))
+    if len(others) != len(texts):
+        raise ValueError(f"bow_text has {len(others)} texts, expected {len(texts)}, the documents")
+    return texts, others
+
+
 def model_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Fields of the configuration, refused if there is no such field: transformers would take any."""
     known = {field.name for field in dataclasses.fields(TopicVQConfig)} - OWN_FIELDS
@@ -166,6 +179,7 @@ __all__ = [
     "model_options",
     "plain",
     "read_texts",
+    "read_views",
     "report",
     "seed_word_ids",
     "seeded",

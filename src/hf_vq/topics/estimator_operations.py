@@ -67,8 +67,15 @@ class TopicOperations:
             self._topics = read_topics(self.model_, self.processor_.vocabulary)
         return self._topics
 
-    def place(self, documents: Documents = None) -> PlacedDocuments:
-        """Documents among the topics, as arrays; what it returns may stand for them in every other method."""
+    def place(
+        self, documents: Documents = None, *, bow_text: Iterable[str] | None = None
+    ) -> PlacedDocuments:
+        """Documents among the topics, as arrays; what it returns may stand for them in every other method.
+
+        Args:
+            documents: Texts.
+            bow_text: Another form of each, as in `fit`, whose words are counted.
+        """
         check_is_fitted(self, "model_")
         if isinstance(documents, PlacedDocuments):
             if documents.topic_proportions.shape[1] != len(self.topics_):
@@ -78,7 +85,7 @@ class TopicOperations:
                 )
             return documents
         if documents is not None:
-            placed = self._place(documents)
+            placed = self._place(documents, bow_text=bow_text)
         elif self._learned is not None:
             placed = self._learned
         else:
@@ -136,10 +143,10 @@ class TopicOperations:
         """Size and words of each topic in each class; options as in `tables.topics_per_class`."""
         return tables.topics_per_class(self.topics_, self.place(documents), classes, **options)
 
-    def word_topics(self, text: str) -> WordTopics:
+    def word_topics(self, text: str, bow_text: str | None = None) -> WordTopics:
         """The words of one document with the topics that they speak for (no table)."""
         proportions = self.place([text]).topic_proportions[0]
-        return read_words(self.processor_, self.topics_, text, proportions)
+        return read_words(self.processor_, self.topics_, text, proportions, bow_text)
 
     def generate_documents(
         self,
@@ -194,7 +201,7 @@ class TopicOperations:
         """
         placed = self.place(documents)
         words = [self.topics_.top_words(topic, 25) for topic in range(len(self.topics_))]
-        texts = TermsOf((self._learned or placed).texts, self.processor_)
+        texts = TermsOf((self._learned or placed).counted_texts, self.processor_)
         reference = CoherenceReference(texts, sorted({word for topic in words for word in topic}))
         figures = evaluate_topics(
             words, reference, topic_proportions=placed.topic_proportions, labels=labels

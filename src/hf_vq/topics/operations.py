@@ -78,12 +78,19 @@ class PlacedDocuments:
         topic_proportions: (N, K), each row sums to 1.
         word_counts: Sparse (N, V), how often each word of the vocabulary occurs.
         num_words: (N,), how many words spoke for the proportions; where it is 0 they are the prior's.
+        bow_texts: The form of the documents whose words were counted, if that is another.
     """
 
     texts: Sequence[str]
     topic_proportions: np.ndarray
     word_counts: Any
     num_words: np.ndarray
+    bow_texts: Sequence[str] | None = None
+
+    @property
+    def counted_texts(self) -> Sequence[str]:
+        """The texts whose words were counted."""
+        return self.texts if self.bow_texts is None else self.bow_texts
 
     def __len__(self) -> int:
         return len(self.topic_proportions)

@@ -73,10 +73,13 @@ def read_shares(model: Any) -> np.ndarray:
     return counts / max(counts.sum(), 1e-12)
 
 
-def place_corpus(model: Any, texts: Sequence[str], corpus: TopicCorpus) -> PlacedDocuments:
+def place_corpus(
+    model: Any, texts: Sequence[str], corpus: TopicCorpus, bow_texts: Sequence[str] | None = None
+) -> PlacedDocuments:
     """The documents of a corpus among the topics that were trained, merged or not."""
     proportions = topic_proportions(model, corpus)
-    return PlacedDocuments(texts, proportions, corpus.word_counts, np.asarray(corpus.num_words))
+    num_words = np.asarray(corpus.num_words)
+    return PlacedDocuments(texts, proportions, corpus.word_counts, num_words, bow_texts)
 
 
 def join_documents(parts: Sequence[PlacedDocuments]) -> PlacedDocuments:
@@ -86,6 +89,9 @@ def join_documents(parts: Sequence[PlacedDocuments]) -> PlacedDocuments:
         np.concatenate([part.topic_proportions for part in parts]),
         sparse.vstack([part.word_counts for part in parts], format="csr"),
         np.concatenate([part.num_words for part in parts]),
+        None
+        if parts[0].bow_texts is None
+        else [text for part in parts for text in part.counted_texts],
     )
 
 
@@ -116,7 +122,11 @@ def query_point(model: Any, code_counts: np.ndarray) -> np.ndarray:
 
 
 def read_words(
-    processor: TopicVQProcessor, topics: Topics, text: str, proportions: np.ndarray
+    processor: TopicVQProcessor,
+    topics: Topics,
+    text: str,
+    proportions: np.ndarray,
+    bow_text: str | None = None,
 ) -> WordTopics:
     """The words of a text that are in the vocabulary, with the topics that they speak for.
 
@@ -125,7 +135,7 @@ def read_words(
     """
     found = [
         (processor.word_to_id[word], (start, end))
-        for word, start, end in processor.content_words(text)
+        for word, start, end in processor.content_words(text, bow_text)
         if word in processor.word_to_id
     ]
     likelihoods = topics.word_probs[:, [word for word, _ in found]].T

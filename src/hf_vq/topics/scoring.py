@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_vq.models.processing_topic_vq import TopicVQProcessor
+from hf_vq.models.processing_topic_vq import TopicVQProcessor, pair_views
 
 from .coherence import CoherenceReference
 from .corpus import TopicCorpus
@@ -63,8 +63,8 @@ def score_topic_model(
         processor: Its processor.
         encoder: Its encoder.
         documents: The held-out documents; their labels, if there are any, are compared with topics.
-        reference: Texts in whose windows words of topics are counted for coherence, such as the training documents; to
-            be read twice.
+        reference: Texts in whose windows words of topics are counted for coherence, such as the training documents (in
+            the form whose words were counted); to be read twice.
         train_corpus: Bags of the training documents, for the unigram model and the logistic regression.
         train_labels: Labels of the training documents, for the logistic regression.
         cache_dir: Where word embeddings are kept; see `encode_corpus`.
@@ -78,11 +78,12 @@ def score_topic_model(
     texts = TermsOf(reference, processor)
     counted = CoherenceReference(texts, sorted({word for topic in words for word in topic}))
 
-    def bags(texts: Sequence[str]) -> TopicCorpus:
-        embeddings = encode_corpus(texts, processor, encoder, cache_dir, progress)
+    def bags(texts: Sequence[str], bow_text: Sequence[str] | None = None) -> TopicCorpus:
+        embeddings = encode_corpus(texts, processor, encoder, cache_dir, progress, bow_text)
         return TopicCorpus.build(model, embeddings)
 
-    placed = place_corpus(model, documents.texts, bags(documents.texts))
+    corpus = bags(documents.texts, documents.bow_texts)
+    placed = place_corpus(model, documents.texts, corpus, documents.bow_texts)
     proportions = merge_documents(placed, read_map(model)).topic_proportions
     train_proportions = None
     if train_corpus is not None and train_labels is not None:
@@ -98,7 +99,7 @@ def score_topic_model(
         train_topic_proportions=train_proportions,
         train_labels=train_labels,
     )
-    firsts, seconds = split_documents(documents.texts, processor)
+    firsts, seconds = split_documents(documents.texts, processor, documents.bow_texts)
     counts = processor.count_words(seconds)
     if counts.sum():
         known = topic_proportions(model, bags(firsts), temperature=1.0)
@@ -113,16 +114,21 @@ def score_topic_model(
 
 
 def split_documents(
-    texts: Sequence[str], processor: TopicVQProcessor
+    texts: Sequence[str], processor: TopicVQProcessor, bow_texts: Sequence[str] | None = None
 ) -> tuple[list[str], list[str]]:
-    """Documents cut before their middle content word; those with a single one have no halves and are left out."""
+    """Documents cut before their middle content word; those with a single one have no halves and are left out.
+
+    With `bow_texts` the second halves are those of these.
+    """
     firsts, seconds = [], []
-    for text in texts:
-        starts = [start for _, start, _ in processor.content_words(text)]
-        if len(starts) > 1:
-            middle = starts[len(starts) // 2]
-            firsts.append(text[:middle])
-            seconds.append(text[middle:])
+    for text, other in pair_views(texts, bow_texts):
+        counted = text if other is None else other
+        starts, others = (
+            [start for _, start, _ in processor.content_words(view)] for view in (text, counted)
+        )
+        if min(len(starts), len(others)) > 1:
+            firsts.append(text[: starts[len(starts) // 2]])
+            seconds.append(counted[others[len(others) // 2] :])
     return firsts, seconds
 
 
@@ -131,7 +137,8 @@ def document_revision(documents: Documents) -> str:
     digest = hashlib.sha256()
     for row, text in enumerate(documents.texts):
         label = "" if documents.labels is None else documents.labels[row]
-        digest.update(f"{text}\0{label}\0\0".encode("utf-8", "surrogatepass"))
+        other = "" if documents.bow_texts is None else f"{documents.bow_texts[row]}\0"
+        digest.update(f"{text}\0{label}\0\0{other}".encode("utf-8", "surrogatepass"))
     return f"sha256:{digest.hexdigest()}"
 
 

@@ -19,7 +19,7 @@ from itertools import islice
 
 import numpy as np
 
-from hf_vq.models.processing_topic_vq import TopicVQProcessor, check_documents
+from hf_vq.models.processing_topic_vq import TopicVQProcessor, check_documents, pair_views
 
 from .encoders import WordEncoder
 from .word_embeddings import WordEmbeddings, encode_chunks, in_memory
@@ -41,19 +41,26 @@ class StreamedWordEmbeddings:
             of a data set; not a generator.
         processor: Finds and counts words.
         encoder: A `ContextualEncoder` or `CorpusEncoder`.
+        bow_text: Another form of each document whose words are counted, likewise.
 
     Raises:
         ValueError: If the documents can be read only once.
     """
 
     def __init__(
-        self, documents: Iterable[str], processor: TopicVQProcessor, encoder: WordEncoder
+        self,
+        documents: Iterable[str],
+        processor: TopicVQProcessor,
+        encoder: WordEncoder,
+        bow_text: Iterable[str] | None = None,
     ) -> None:
-        if iter(documents) is documents:
-            raise ValueError(
-                f"documents are read several times, which a {type(documents).__name__} cannot be: "
-                "pass a list or a TextStream"
-            )
+        for texts in (documents, bow_text):
+            if texts is not None and iter(texts) is texts:
+                raise ValueError(
+                    f"documents are read several times, which a {type(texts).__name__} cannot be: "
+                    "pass a list or a TextStream"
+                )
+        self.bow_text = bow_text
         self.documents, self.processor, self.encoder = documents, processor, encoder
 
     @property
@@ -73,16 +80,18 @@ class StreamedWordEmbeddings:
         """
         generator = np.random.default_rng(seed)
         # The documents with the smallest of random numbers, as many as are needed for the words.
-        drawn: list[tuple[float, str]] = []
+        drawn: list[tuple[float, str, str | None]] = []
         characters = 0
-        for text in check_documents(self.documents):
-            heapq.heappush(drawn, (-generator.random(), text))
+        for text, other in pair_views(self.documents, self.bow_text):
+            heapq.heappush(drawn, (-generator.random(), text, other))
             characters += len(text)
             while characters - len(drawn[0][1]) >= n * _CHARACTERS_PER_WORD:
                 characters -= len(heapq.heappop(drawn)[1])
-        texts = [text for _, text in sorted(drawn)]
+        drawn.sort()
+        texts = [text for _, text, _ in drawn]
+        others = None if self.bow_text is None else [str(other) for _, _, other in drawn]
         found, total = [], 0
-        for encoded in encode_chunks(texts, self.processor, self.encoder):
+        for encoded in encode_chunks(texts, self.processor, self.encoder, bow_text=others):
             found.append(encoded.vectors)
             total += len(encoded.vectors)
             if total >= n:
@@ -93,6 +102,7 @@ class StreamedWordEmbeddings:
     def parts(self, max_words: int, start: int = 0) -> Iterator[WordEmbeddings]:
         """Yield the embeddings of documents `start` and following, about `max_words` at a time."""
         rest = islice(check_documents(self.documents), start, None)
+        others = None if self.bow_text is None else islice(self.bow_text, start, None)
         limit = max_words * _CHARACTERS_PER_WORD
-        for encoded in encode_chunks(rest, self.processor, self.encoder, limit):
+        for encoded in encode_chunks(rest, self.processor, self.encoder, limit, others):
             yield in_memory([encoded], self.processor, self.fingerprint)

@@ -22,6 +22,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from hf_vq._extras import require
-from hf_vq.models.processing_topic_vq import TopicVQProcessor, check_documents
+from hf_vq.models.processing_topic_vq import TopicVQProcessor, pair_views
 
 from .corpus_encoder import CorpusEncoder
 from .encoders import ContextualEncoder, EncodedWords, WordEncoder
@@ -64,6 +65,8 @@ _ARRAYS = {
     "document_vectors": "<f2",
     "words": "u1",
 }
+# And of these, where other words than those that were read are counted.
+_COUNTED_ARRAYS = {"counted_ids": "<i4", "num_counted": "<i4"}
 
 
 class WordEmbeddings:
@@ -77,6 +80,9 @@ class WordEmbeddings:
         document_vectors: (D, H) float16, mean over everything the encoder read of a document.
         processor: Its vocabulary decides `word_ids` and `word_counts`.
         fingerprint: The encoder's.
+        counted_ids: For each word that is counted its number in `words`, if these are others than those that have
+            vectors.
+        num_counted: (D,) how many of them belong to each document.
     """
 
     def __init__(
@@ -88,6 +94,8 @@ class WordEmbeddings:
         document_vectors: np.ndarray,
         processor: TopicVQProcessor,
         fingerprint: str,
+        counted_ids: np.ndarray | None = None,
+        num_counted: np.ndarray | None = None,
     ) -> None:
         self.vectors = vectors
         self.offsets = np.concatenate([[0], np.cumsum(num_words, dtype=np.int64)])
@@ -98,6 +106,12 @@ class WordEmbeddings:
         self.surface_ids, self.words = surface_ids, list(words)
         self.document_vectors = document_vectors
         self.processor, self.fingerprint = processor, fingerprint
+        self.counted_ids = counted_ids
+        self.counted_offsets = (
+            self.offsets
+            if num_counted is None
+            else np.concatenate([[0], np.cumsum(num_counted, dtype=np.int64)])
+        )
 
     @classmethod
     def from_arrays(
@@ -106,9 +120,11 @@ class WordEmbeddings:
         documents: Sequence[str],
         processor: TopicVQProcessor,
         fingerprint: str = "given",
+        bow_text: Sequence[str] | None = None,
     ) -> "WordEmbeddings":
         """Take vectors that were made elsewhere: (words, H) for each document."""
-        words = [[w for w, _, _ in processor.content_words(text)] for text in documents]
+        views = list(pair_views(documents, bow_text))
+        words = [[w for w, _, _ in processor.content_words(*view)] for view in views]
         if len(arrays) != len(words):
             raise ValueError(f"{len(arrays)} arrays of embeddings for {len(words)} documents")
         for row, (array, found) in enumerate(zip(arrays, words, strict=True)):
@@ -123,6 +139,7 @@ class WordEmbeddings:
             [word for found in words for word in found],
             np.array([len(found) for found in words]),
             np.stack(means),
+            _counted_words(processor, bow_text),
         )
         return in_memory([encoded], processor, fingerprint)
 
@@ -141,7 +158,7 @@ class WordEmbeddings:
                 f"the words of {str(folder)!r} were found by another token_pattern, other stop words "
                 "or other rules than those of this processor"
             )
-        arrays = open_arrays(folder, _ARRAYS)
+        arrays = open_arrays(folder, _ARRAYS | (_COUNTED_ARRAYS if facts.get("bow_text") else {}))
         for name in ("vectors", "document_vectors"):
             arrays[name] = arrays[name].reshape(-1, facts["dim"])
         words = [json.loads(word) for word in arrays.pop("words").tobytes().splitlines()]
@@ -168,20 +185,27 @@ class WordEmbeddings:
     @cached_property
     def word_ids(self) -> np.ndarray:
         """(T,) int32, for each row the id of its word in the vocabulary, -1 if it has none."""
+        return self._vocabulary_ids[self.surface_ids]
+
+    @cached_property
+    def _vocabulary_ids(self) -> np.ndarray:
+        """For each of `words` its id in the vocabulary."""
         ids = [self.processor.word_to_id.get(word, -1) for word in self.words]
-        return np.array(ids, dtype=np.int32)[self.surface_ids]
+        return np.array(ids, dtype=np.int32)
 
     @cached_property
     def word_counts(self) -> csr_array:
         """(D, V) int32, sparse: how often each word of the vocabulary occurs in each document."""
+        counted = self.surface_ids if self.counted_ids is None else self.counted_ids
         if self.processor.ngram_range[1] > 1:
-            ids = np.split(self.surface_ids, self.offsets[1:-1])
+            ids = np.split(counted, self.counted_offsets[1:-1])
             return self.processor.count_terms([self.words[i] for i in row] for row in ids)
-        rows = np.repeat(np.arange(len(self), dtype=np.int32), self.num_words)
-        known = self.word_ids >= 0
+        rows = np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.counted_offsets))
+        word_ids = self.word_ids if self.counted_ids is None else self._vocabulary_ids[counted]
+        known = word_ids >= 0
         ones = np.ones(int(known.sum()), dtype=np.int32)
         shape = (len(self), self.processor.vocab_size)
-        counts = csr_array((ones, (rows[known], self.word_ids[known])), shape=shape)
+        counts = csr_array((ones, (rows[known], word_ids[known])), shape=shape)
         counts.sum_duplicates()
         return counts
 
@@ -197,6 +221,8 @@ class WordEmbeddings:
             self.document_vectors,
             processor,
             self.fingerprint,
+            self.counted_ids,
+            None if self.counted_ids is None else np.diff(self.counted_offsets),
         )
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
@@ -234,10 +260,17 @@ class WordEmbeddings:
                 self.document_vectors[start:stop],
                 self.processor,
                 self.fingerprint,
+                *self._counted_part(start, stop),
             )
-            part.word_ids = self.word_ids[rows]  # looked up already
+            part._vocabulary_ids = self._vocabulary_ids  # looked up already
             yield part
             start = stop
+
+    def _counted_part(self, start: int, stop: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        if self.counted_ids is None:
+            return None, None
+        offsets = self.counted_offsets[start : stop + 1]
+        return self.counted_ids[offsets[0] : offsets[-1]], np.diff(offsets)
 
     def document_means(self) -> np.ndarray:
         """Return (D, H) float32 means over the content words of each document, 0 if it has none."""
@@ -256,21 +289,33 @@ def encode_chunks(
     processor: TopicVQProcessor,
     encoder: WordEncoder,
     max_characters: int = _CHUNK_CHARACTERS,
+    bow_text: Iterable[str] | None = None,
 ) -> Iterator[EncodedWords]:
     """Encode a corpus of any length, of which so many characters are in memory at a time.
 
-    A longer document comes alone.
+    A longer document comes alone. With `bow_text` its words are those that are counted.
     """
-    chunk: list[str] = []
+    chunk: list[tuple[str, str | None]] = []
     characters = 0
-    for text in check_documents(documents):
+    for text, other in pair_views(documents, bow_text):
         if chunk and (characters + len(text) > max_characters or len(chunk) == _CHUNK_DOCUMENTS):
-            yield encoder.encode_words(chunk, processor)
+            yield _encode(chunk, processor, encoder)
             chunk, characters = [], 0
-        chunk.append(text)
+        chunk.append((text, other))
         characters += len(text)
     if chunk:
-        yield encoder.encode_words(chunk, processor)
+        yield _encode(chunk, processor, encoder)
+
+
+def _encode(
+    chunk: list[tuple[str, str | None]], processor: TopicVQProcessor, encoder: WordEncoder
+) -> EncodedWords:
+    texts = [text for text, _ in chunk]
+    others = [other for _, other in chunk if other is not None]
+    if not others:
+        return encoder.encode_words(texts, processor)
+    encoded = encoder.encode_words(texts, processor, others)
+    return replace(encoded, counted_words=_counted_words(processor, others))
 
 
 def encode_corpus(
@@ -279,6 +324,7 @@ def encode_corpus(
     encoder: WordEncoder,
     cache_dir: str | Path | None = None,
     progress: bool = True,
+    bow_text: Sequence[str] | None = None,
 ) -> WordEmbeddings:
     """Encode the content words of a corpus, each document once.
 
@@ -290,14 +336,18 @@ def encode_corpus(
             and documents. A corpus that lies there is not encoded again, and an interrupted pass
             goes on where it stopped. In memory if `None`.
         progress: Whether to show a progress bar.
+        bow_text: Another form of each document, preprocessed or lemmatized, whose words are counted; see
+            `TopicVQProcessor`.
 
     Raises:
         ValueError: If there are no documents, or rows that are no text.
     """
     documents = documents if isinstance(documents, Sequence) else list(documents)
     digest = hashlib.sha256()
-    for text in check_documents(documents):
-        digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    for view in pair_views(documents, bow_text):
+        for text in view:
+            if text is not None:
+                digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
     if not len(documents):
         raise ValueError("there are no documents to encode")
     bar = transformers_logging.tqdm(
@@ -305,7 +355,8 @@ def encode_corpus(
     )
     with bar:
         if cache_dir is None:
-            chunks = _counted(encode_chunks(documents, processor, encoder), bar)
+            chunks = encode_chunks(documents, processor, encoder, bow_text=bow_text)
+            chunks = _counted(chunks, bar)
             return in_memory(chunks, processor, encoder.fingerprint)
         facts = {
             "fingerprint": encoder.fingerprint,
@@ -314,10 +365,12 @@ def encode_corpus(
             "documents": digest.hexdigest(),
             "dim": encoder.dim,
         }
+        if bow_text is not None:
+            facts["bow_text"] = True
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
         folder = Path(cache_dir) / key
         if read_facts(folder) is None:
-            _write(folder, facts, documents, processor, encoder, bar)
+            _write(folder, facts, documents, bow_text, processor, encoder, bar)
     return WordEmbeddings.open(folder, processor)
 
 
@@ -325,18 +378,22 @@ def _write(
     folder: Path,
     facts: dict[str, Any],
     documents: Sequence[str],
+    bow_text: Sequence[str] | None,
     processor: TopicVQProcessor,
     encoder: WordEncoder,
     bar: Any,
 ) -> None:
-    with GrowingArrays(folder, _ARRAYS, facts) as arrays:
+    dtypes = _ARRAYS if bow_text is None else _ARRAYS | _COUNTED_ARRAYS
+    with GrowingArrays(folder, dtypes, facts) as arrays:
         words = (folder / "words.bin").read_bytes().splitlines()
         table = {json.loads(word): number for number, word in enumerate(words)}
         done = arrays.num_documents
         if done:
             logger.info("going on after %d documents in %s", done, folder)
             bar.update(done)
-        for encoded in _counted(encode_chunks(documents[done:], processor, encoder), bar):
+        rest = None if bow_text is None else bow_text[done:]
+        chunks = encode_chunks(documents[done:], processor, encoder, bow_text=rest)
+        for encoded in _counted(chunks, bar):
             known = len(table)
             columns = _columns(encoded, table)
             lines = "".join(f"{json.dumps(word)}\n" for word in list(table)[known:])
@@ -349,6 +406,14 @@ def _counted(chunks: Iterable[EncodedWords], bar: Any) -> Iterator[EncodedWords]
     for encoded in chunks:
         yield encoded
         bar.update(len(encoded.num_words))
+
+
+def _counted_words(
+    processor: TopicVQProcessor, bow_text: Sequence[str] | None
+) -> list[list[str]] | None:
+    if bow_text is None:
+        return None
+    return [[word for word, _, _ in processor.content_words(text)] for text in bow_text]
 
 
 def _single(array: np.ndarray) -> np.ndarray:
@@ -381,9 +446,15 @@ def in_memory(
 def _columns(encoded: EncodedWords, table: dict[str, int]) -> dict[str, np.ndarray]:
     """Return the rows of a chunk; words that are new get the next number of the table."""
     ids = [table.setdefault(word, len(table)) for word in encoded.words]
-    return {
+    columns = {
         "vectors": _half(encoded.vectors),
         "surface_ids": np.array(ids, dtype=np.int32),
         "num_words": encoded.num_words.astype(np.int32),
         "document_vectors": _half(encoded.document_vectors),
     }
+    counted = encoded.counted_words
+    if counted is not None:
+        ids = [table.setdefault(word, len(table)) for words in counted for word in words]
+        columns["counted_ids"] = np.array(ids, dtype=np.int32)
+        columns["num_counted"] = np.array([len(words) for words in counted], dtype=np.int32)
+    return columns
