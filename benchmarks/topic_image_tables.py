@@ -222,7 +222,9 @@ def _cross_modal(record: dict[str, Any] | None) -> str:
         [name] + [f"{found[t]['spearman']:.2f} (p = {found[t]['p_value']:.3f})" for t in found]
         for name, found in record["comparisons"].items()
     ]
-    return markdown_table(["classes by", "class names", "names and glosses"], rows)
+    return markdown_table(
+        ["classes by", "class names", "names and glosses", "needed for p = 0.05"], rows
+    )
 
 
 def _verdicts(groups: Groups, anchors: dict[str, Any] | None, speed: dict[str, Any] | None) -> str:
