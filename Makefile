@@ -46,6 +46,7 @@ bench: $(VENV)/.stamp-dev ## run the benchmarks at smoke size; full size: benchm
 	$(TEST_ENV) $(BIN)/python benchmarks/t5_vqvae_worldtree.py smoke
 	$(TEST_ENV) $(BIN)/python benchmarks/t5_vqvae_inference.py smoke
 	$(TEST_ENV) $(BIN)/python benchmarks/t5_vqvae_overhead.py --smoke
+	$(TEST_ENV) $(BIN)/python benchmarks/topic_image.py smoke
 
 build: $(VENV)/.stamp-dev ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m hatchling build
