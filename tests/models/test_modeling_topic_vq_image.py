@@ -14,7 +14,10 @@
 """TopicVQ for images: losses and samples beside plain loops, guidance, bad input, and whether it learns."""
 
 import copy
+import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,8 +35,10 @@ from transformers.generation.streamers import BaseStreamer
 
 from hf_vq.models import TopicVQForImageGeneration, TopicVQImageConfig
 from hf_vq.models.configuration_topic_vq_image import IMAGE_VARIANTS
-from hf_vq.models.modeling_topic_vq_image import _shift_layers
+from hf_vq.models.topic_vq_image_layers import shift_layers
 
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "topic_images.md").read_text()
 LLAMA = {"model_type": "llama", "intermediate_size": 16, "num_key_value_heads": 1}
 
 
@@ -160,7 +165,7 @@ class TestDecoder:
 
     def test_a_decoder_whose_layers_are_not_found_is_named(self, make):
         with pytest.raises(ValueError, match="does not find the layers of a GPT2LMHeadModel"):
-            _shift_layers(make().decoder, 5)
+            shift_layers(make().decoder, 5)
 
 
 class TestLosses:
@@ -589,6 +594,24 @@ class TestBadInput:
         expected = model.log_likelihood(codes, topics)
         model.set_codebook(1e-4 * model.codebook)
         torch.testing.assert_close(model.log_likelihood(codes, topics), expected)
+
+
+class TestDocumentation:
+    def test_every_equation_that_the_code_cites_exists(self):
+        known = re.findall(r"\\tag\{(I\d+)\}", PAGE)
+        assert known == [f"I{number}" for number in range(1, len(known) + 1)]
+        cited = set()
+        for file in (ROOT / "src" / "hf_vq").rglob("*.py"):
+            cited |= set(re.findall(r"\((I\d+)\)", file.read_text()))
+        assert cited
+        assert cited <= set(known)
+
+    def test_the_page_states_every_lever_of_every_variant(self):
+        rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \| `(.+?)` \|", PAGE, flags=re.MULTILINE)
+        stated = {name: (json.loads(first), json.loads(second)) for name, first, second in rows}
+        published, recommended = (IMAGE_VARIANTS[name] for name in ("published", "recommended"))
+        assert published.keys() == recommended.keys()
+        assert stated == {name: (published[name], recommended[name]) for name in published}
 
 
 def planted(number, topics=3, size=12, positions=16):

@@ -27,16 +27,12 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
-    DynamicCache,
     GenerationConfig,
     GenerationMixin,
     LogitsProcessorList,
-    MinPLogitsWarper,
-    PreTrainedModel,  # noqa: F401  diffusers looks here for a base class that it can load
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
+    PreTrainedModel,
 )
+from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
@@ -46,10 +42,11 @@ from .topic_inference import TopicMixture, TopicPrior, TopicProduct, sample_prop
 from .topic_vq_image_layers import (
     CodeMapInference,
     CodeVectors,
-    ShiftedLayer,
     TopicCondition,
-    TopicVQImagePreTrainedModel,
+    shift_arguments,
+    shift_layers,
 )
+from .topic_vq_image_sampling import DecoderSteps, draw_uniforms, warpers, write_codes
 from .topic_vq_layers import LossWarmup
 
 UNCONDITIONAL = "unconditional"
@@ -96,6 +93,69 @@ class TopicVQImageOutput(ModelOutput):
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
+class TopicVQImagePreTrainedModel(PreTrainedModel):
+    """Loading, saving and initial weights."""
+
+    config_class = TopicVQImageConfig
+    config: TopicVQImageConfig
+    base_model_prefix = "topic_vq_image"
+    main_input_name = "codes"
+    input_modalities = ("image",)
+    accepts_loss_kwargs = False
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    # All but the decoder: topics are a small part of the weights, and their losses are in float32. Not all of
+    # `code_vectors`, whose integers would become float32 as well.
+    _keep_in_fp32_modules_strict = [
+        "codebook",
+        "codebook_scale",
+        "neighbor_weights",
+        "inference",
+        "prior",
+        "topic_codes",
+        "code_mixture",
+        "condition",
+    ]
+    model_tags = ["vector-quantization", "topic-model", "image-generation"]
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Deny it: else transformers would skip what a decoder initializes by the module above its weights.
+
+        Allowed, since `_init_weights` fills nothing that was loaded.
+        """
+        return False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Fill new weights; the decoder does it by itself.
+
+        | parameter | distribution |
+        |---|---|
+        | inference network | U(-1, 1) / sqrt(fan-in), torch's default and so the paper's |
+        | maps of the condition, topic embeddings | N(0, initializer_range), N(0, 1) |
+        | no_topic | 0 |
+        | biases | 0 |
+        | topic_codes | Xavier, uniform |
+        | prior | as `TopicPrior` computes it |
+        | codebook | 0, to be set by `set_codebook` |
+        | running moments, counts | 0, variances 1 |
+        """
+        super()._init_weights(module)
+        own: Any = module
+        if isinstance(module, CodeMapInference):
+            for child in module.modules():
+                if isinstance(child, nn.Linear | nn.Conv2d):
+                    init.kaiming_uniform_(child.weight, a=5**0.5)
+        elif hasattr(module, "initial_values"):
+            for tensor, value in own.initial_values():
+                init.copy_(tensor, value)
+        elif hasattr(module, "topic_codes"):
+            init.xavier_uniform_(own.topic_codes)
+
+
 class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
     """Topics over the codes of images, and a causal decoder of the codes that follows them.
 
@@ -140,7 +200,7 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
             config.build_decoder_config(), attn_implementation=config._attn_implementation
         )
         if config.condition == "prefix_and_layers":
-            _shift_layers(self.decoder, config.num_hidden_layers)
+            shift_layers(self.decoder, config.num_hidden_layers)
         self.kl_warmup = LossWarmup()
         self.generation_config = GenerationConfig(do_sample=True, use_cache=True)
         self.post_init()
@@ -265,7 +325,7 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         return self.decoder(
             inputs_embeds=torch.cat([prefix, embeddings], dim=1),
             use_cache=False,
-            **_shift_arguments(shifts),
+            **shift_arguments(shifts),
             **kwargs,
         )
 
@@ -363,8 +423,9 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         processors = LogitsProcessorList(logits_processor or [])
         uniforms = None
         if options.do_sample is not False:
-            uniforms = self._uniforms(number, length, generator)
-            processors.extend(_warpers(options))
+            steps_left = self.config.num_positions - length
+            uniforms = draw_uniforms(number, steps_left, generator, self.device)
+            processors.extend(warpers(options))
         if topic_proportions is None:
             topic_proportions = self._draw_topics(number, generator)
         was_training = self.training
@@ -372,8 +433,12 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         vectors = self._topic_vectors(topic_proportions, number)
         if guidance != 1:
             vectors = torch.cat([vectors, self._topic_vectors(UNCONDITIONAL, number)])
-        steps = _DecoderSteps(self, vectors, guidance, options.use_cache is not False)
-        written = _write(steps, start, self.config.num_positions, processors, uniforms, streamer)
+        prefix, shifts = self.condition(vectors, self.get_input_embeddings().weight.dtype)
+        use_cache = options.use_cache is not False
+        steps = DecoderSteps(self.decoder, prefix, shifts, guidance, use_cache)
+        written = write_codes(
+            steps, start, self.config.num_positions, processors, uniforms, streamer
+        )
         self.train(was_training)
         return written.unflatten(1, self.config.grid_size)
 
@@ -407,19 +472,6 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         if isinstance(generator, list):
             return torch.cat([self.sample_topics(1, each) for each in generator])
         return self.sample_topics(number, generator)
-
-    def _uniforms(
-        self, number: int, start: int, generator: torch.Generator | list[torch.Generator] | None
-    ) -> torch.Tensor:
-        """One number in [0, 1) for each code to draw, `(images, T - t)`, whatever the batch."""
-        steps = self.config.num_positions - start
-        if isinstance(generator, list):
-            if len(generator) != number:
-                raise ValueError(f"there are {len(generator)} generators for {number} images")
-            rows = [torch.rand(steps, generator=each, device=each.device) for each in generator]
-            return torch.stack([row.to(self.device) for row in rows])
-        device = self.device if generator is None else generator.device
-        return torch.rand(number, steps, generator=generator, device=device).to(self.device)
 
     def _topic_vectors(self, topic_proportions: torch.Tensor | str, number: int) -> torch.Tensor:
         """What the decoder gets of proportions, or in their place, `(images, width)`."""
@@ -541,119 +593,6 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
                 topic_proportions.to(self.device), len(codes)
             )
         return codes, topic_proportions
-
-
-class _DecoderSteps:
-    """Runs the decoder position by position, with its cache or over everything again each time.
-
-    Args:
-        model: whose decoder.
-        vectors: of topics, `(B, width)`; with guidance `(2 B, width)`, the second half without topics.
-        guidance: s of eq. (I11).
-        use_cache: whether to keep keys and values.
-    """
-
-    def __init__(
-        self,
-        model: TopicVQForImageGeneration,
-        vectors: torch.Tensor,
-        guidance: float,
-        use_cache: bool,
-    ):
-        """See the class."""
-        self.decoder, self.embed = model.decoder, model.get_input_embeddings()
-        self.inputs, shifts = model.condition(vectors, self.embed.weight.dtype)
-        self.arguments = _shift_arguments(shifts)
-        self.guidance = guidance
-        self.cache = DynamicCache(config=self.decoder.config) if use_cache else None
-
-    def next_logits(self, codes: torch.Tensor) -> torch.Tensor:
-        """Logits `(B, C)` in float32 of the next code, after further codes `(B, t)`."""
-        if self.guidance != 1:
-            codes = codes.repeat(2, 1)
-        inputs = torch.cat([self.inputs, self.embed(codes)], dim=1)
-        output = self.decoder(
-            inputs_embeds=inputs,
-            past_key_values=self.cache,
-            use_cache=self.cache is not None,
-            logits_to_keep=1,
-            **self.arguments,
-        )
-        self.inputs = inputs if self.cache is None else inputs[:, :0]
-        logits = output.logits[:, -1].float()
-        if self.guidance == 1:
-            return logits
-        logits, without = logits.log_softmax(dim=-1).chunk(2)
-        return without + self.guidance * (logits - without)
-
-
-def _write(
-    steps: _DecoderSteps,
-    codes: torch.Tensor,
-    num_positions: int,
-    processors: LogitsProcessorList,
-    uniforms: torch.Tensor | None,
-    streamer: Any,
-) -> torch.Tensor:
-    """Codes `(B, t)` to codes `(B, num_positions)`: the likeliest ones, or with uniforms `(B, T - t)` draws."""
-    start, inputs = codes.shape[1], codes
-    for position in range(start, num_positions):
-        logits = processors(codes, steps.next_logits(inputs))
-        if uniforms is None:
-            inputs = logits.argmax(dim=-1, keepdim=True)
-        else:
-            inputs = _draw(logits, uniforms[:, position - start])
-        codes = torch.cat([codes, inputs], dim=1)
-        if streamer is not None:
-            streamer.put(inputs[:, 0].cpu())
-    if streamer is not None:
-        streamer.end()
-    return codes
-
-
-def _shift_layers(decoder: Any, num_layers: int) -> None:
-    """Wrap each layer of a decoder so that topics can be added to its input, eq. (I7)."""
-    lists = [
-        module
-        for module in decoder.modules()
-        if isinstance(module, nn.ModuleList) and len(module) == num_layers
-    ]
-    if len(lists) != 1:
-        raise ValueError(
-            f'condition="prefix_and_layers" does not find the layers of a {type(decoder).__name__}'
-        )
-    for index, layer in enumerate(lists[0]):
-        lists[0][index] = ShiftedLayer(layer, index)
-
-
-def _shift_arguments(shifts: list[torch.Tensor]) -> dict[str, Any]:
-    return {"topic_shifts": shifts} if shifts else {}
-
-
-def _warpers(options: GenerationConfig) -> list[Any]:
-    """What shapes the distribution before a draw, in the order of transformers."""
-    warpers: list[Any] = []
-    if options.temperature not in (None, 1.0):
-        warpers.append(TemperatureLogitsWarper(options.temperature))
-    if options.top_k:
-        warpers.append(TopKLogitsWarper(options.top_k))
-    if options.top_p not in (None, 1.0):
-        warpers.append(TopPLogitsWarper(options.top_p))
-    if options.min_p is not None:
-        warpers.append(MinPLogitsWarper(options.min_p))
-    return warpers
-
-
-def _draw(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """A code `(B, 1)` for each row of logits, by inverting its distribution function.
-
-    A draw depends on its own row and number alone, as `torch.multinomial` would not have it. A number in
-    float32 is at most 1 - 2**-24, so in float64 its product lies below the last sum, and the code that is found
-    has a probability above 0.
-    """
-    sums = torch.softmax(logits, dim=-1).double().cumsum(dim=-1)
-    thresholds = uniforms.double()[:, None] * sums[:, -1:]
-    return torch.searchsorted(sums, thresholds, right=True)
 
 
 __all__ = ["TopicVQForImageGeneration", "TopicVQImageOutput", "TopicVQImagePreTrainedModel"]

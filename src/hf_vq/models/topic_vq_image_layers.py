@@ -22,8 +22,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import PreTrainedModel
-from transformers import initialization as init
 
 from .configuration_topic_vq_image import TopicVQImageConfig
 
@@ -166,7 +164,7 @@ class CodeMapInference(nn.Module):
         """See the class."""
         super().__init__()
         kinds = {"map": MapFeatures, "one_hot": OneHotFeatures, "bag": BagOfCodesFeatures}
-        self.features = kinds[config.inference_network](config, code_vectors)
+        self.features = kinds[str(config.inference_network)](config, code_vectors)
         sizes = config.inference_hidden_sizes or []
         if config.inference_network == "one_hot":
             sizes = sizes[1:]
@@ -272,64 +270,21 @@ class ShiftedLayer(nn.Module):
         return self.layer(hidden_states + topic_shifts[self.index], *args, **kwargs)
 
 
-class TopicVQImagePreTrainedModel(PreTrainedModel):
-    """Loading, saving and initial weights."""
-
-    config_class = TopicVQImageConfig
-    config: TopicVQImageConfig
-    base_model_prefix = "topic_vq_image"
-    main_input_name = "codes"
-    input_modalities = ("image",)
-    accepts_loss_kwargs = False
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_attention_backend = True
-    # All but the decoder: topics are a small part of the weights, and their losses are in float32. Not all of
-    # `code_vectors`, whose integers would become float32 as well.
-    _keep_in_fp32_modules_strict = [
-        "codebook",
-        "codebook_scale",
-        "neighbor_weights",
-        "inference",
-        "prior",
-        "topic_codes",
-        "code_mixture",
-        "condition",
+def shift_layers(decoder: Any, num_layers: int) -> None:
+    """Wrap each layer of a decoder so that topics can be added to its input, eq. (I7)."""
+    lists = [
+        module
+        for module in decoder.modules()
+        if isinstance(module, nn.ModuleList) and len(module) == num_layers
     ]
-    model_tags = ["vector-quantization", "topic-model", "image-generation"]
+    if len(lists) != 1:
+        raise ValueError(
+            f'condition="prefix_and_layers" does not find the layers of a {type(decoder).__name__}'
+        )
+    for index, layer in enumerate(lists[0]):
+        lists[0][index] = ShiftedLayer(layer, index)
 
-    @classmethod
-    def is_custom_code(cls) -> bool:
-        """Deny it: else transformers would skip what a decoder initializes by the module above its weights.
 
-        Allowed, since `_init_weights` fills nothing that was loaded.
-        """
-        return False
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """Fill new weights; the decoder does it by itself.
-
-        | parameter | distribution |
-        |---|---|
-        | inference network | U(-1, 1) / sqrt(fan-in), torch's default and so the paper's |
-        | maps of the condition, topic embeddings | N(0, initializer_range), N(0, 1) |
-        | no_topic | 0 |
-        | biases | 0 |
-        | topic_codes | Xavier, uniform |
-        | prior | as `TopicPrior` computes it |
-        | codebook | 0, to be set by `set_codebook` |
-        | running moments, counts | 0, variances 1 |
-        """
-        super()._init_weights(module)
-        own: Any = module
-        if isinstance(module, CodeMapInference):
-            for child in module.modules():
-                if isinstance(child, nn.Linear | nn.Conv2d):
-                    init.kaiming_uniform_(child.weight, a=5**0.5)
-        elif hasattr(module, "initial_values"):
-            for tensor, value in own.initial_values():
-                init.copy_(tensor, value)
-        elif hasattr(module, "topic_codes"):
-            init.xavier_uniform_(own.topic_codes)
+def shift_arguments(shifts: list[torch.Tensor]) -> dict[str, Any]:
+    """The keyword that `ShiftedLayer` takes out again, if there is something to add."""
+    return {"topic_shifts": shifts} if shifts else {}
