@@ -310,9 +310,11 @@ class BerTopic(TopicMethod):
         umap = UMAP(
             n_neighbors=15, n_components=5, min_dist=0.0, metric="cosine", random_state=seed
         )
-        vectorizer = CountVectorizer(
-            vocabulary=self.corpus.vocabulary, analyzer=str.split, lowercase=False
-        )
+        # A word that no document has would weigh infinitely in its c-TF-IDF.
+        present = {word for text in inputs[0] for word in text.split()}
+        words = [word for word in self.corpus.vocabulary if word in present]
+        self.columns = [self.corpus.processor.word_to_id[word] for word in words]
+        vectorizer = CountVectorizer(vocabulary=words, analyzer=str.split, lowercase=False)
         self.model = BERTopic(
             umap_model=umap, vectorizer_model=vectorizer, nr_topics=num_topics + 1, top_n_words=25
         )
@@ -329,7 +331,10 @@ class BerTopic(TopicMethod):
 
     def topic_word_scores(self) -> np.ndarray:
         """c-TF-IDF."""
-        return self.model.c_tf_idf_.toarray()[self.model._outliers :]
+        found = self.model.c_tf_idf_.toarray()[self.model._outliers :]
+        scores = np.zeros((len(found), len(self.corpus.vocabulary)))
+        scores[:, self.columns] = found
+        return scores
 
     def facts(self) -> dict[str, float]:
         """The share of training documents without a topic."""
