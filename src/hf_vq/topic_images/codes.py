@@ -196,7 +196,8 @@ def encode_images(
         parts = list(batches(0))
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     else:
-        key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+        facts_text = json.dumps(facts, sort_keys=True)
+        key = hashlib.sha256(facts_text.encode()).hexdigest()[:20]
         folder, dtypes = Path(cache_dir) / key, {"codes": dtype, "labels": "int64"}
         if read_facts(folder) is None:
             with GrowingArrays(folder, dtypes, facts) as growing:
@@ -209,7 +210,9 @@ def encode_images(
 
 
 def _describe(processor: Any) -> Any:
-    return processor.to_dict() if hasattr(processor, "to_dict") else str(processor)
+    # Through JSON, in which the facts are kept and compared.
+    options = processor.to_dict() if hasattr(processor, "to_dict") else str(processor)
+    return json.loads(json.dumps(options, default=str))
 
 
 def _class_names(dataset: Any, label_column: str | None) -> list[str] | None:
