@@ -224,10 +224,22 @@ def test_vectors_do_not_depend_on_batches_or_order(encoder, processor):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_batches_hold_windows_of_like_length(encoder):
+def test_batches_hold_windows_of_equal_length(encoder):
     encoder.batch_tokens = 20
-    batches = [batch.tolist() for batch in encoder._batches([[0] * n for n in (3, 9, 30, 8, 2)])]
-    assert batches == [[2], [1, 3], [0, 4]]
+    lengths = (3, 9, 30, 8, 9, 9, 3)
+    batches = [batch.tolist() for batch in encoder._batches([[0] * n for n in lengths])]
+    assert batches == [[2], [1, 4], [5], [3], [0, 6]]
+
+
+def test_company_changes_nothing_in_bfloat16(folder, processor):
+    """Padding would: another length is another rounding, of some thousandths."""
+    encoder = ContextualEncoder(folder, device="cpu", dtype=torch.bfloat16)
+    encoded = encoder.encode_words(TEXTS, processor)
+    for row, (text, vectors) in enumerate(zip(TEXTS, encoded.split(), strict=True)):
+        alone = encoder.encode_words([text], processor)
+        np.testing.assert_allclose(alone.vectors, vectors, atol=1e-5)
+        means = encoded.document_vectors[row]
+        np.testing.assert_allclose(alone.document_vectors[0], means, atol=1e-5)
 
 
 def test_pooling(folders, processor):

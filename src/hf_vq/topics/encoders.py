@@ -78,7 +78,8 @@ class ContextualEncoder:
     """Any encoder of transformers with a fast tokenizer; a word is pooled over its pieces.
 
     Texts are read as they are and whole: a long one in windows, so that no word is lost. Windows of
-    like length share a batch.
+    equal length share a batch: no padding, by which the rounding of bfloat16 would depend on a
+    text's company.
 
     Args:
         name_or_path: Hub id or folder.
@@ -90,7 +91,7 @@ class ContextualEncoder:
         dtype: Precision of the matrix products; bfloat16 where the device is fast at it. The vectors
             are float32 in any case.
         max_length: Pieces of a window, or the encoder's own limit if that is less.
-        batch_tokens: Pieces of a batch, paddings included.
+        batch_tokens: Pieces of a batch.
 
     Example:
         >>> encoder = ContextualEncoder("sentence-transformers/all-MiniLM-L6-v2")  # doctest: +SKIP
@@ -165,9 +166,9 @@ class ContextualEncoder:
         sums = torch.zeros(len(found.words), self.dim)
         document_sums = torch.zeros(len(found.num_words), self.dim)
         for batch in self._batches(found.input_ids):
-            states, mask = self._run([found.input_ids[window] for window in batch])
+            states = self._run([found.input_ids[window] for window in batch])
             of_document = torch.from_numpy(found.window_to_document[batch])
-            document_sums.index_add_(0, of_document, (states * mask[..., None]).sum(1))
+            document_sums.index_add_(0, of_document, states.sum(1))
             ranges = [np.arange(first_pair[w], first_pair[w + 1]) for w in batch]
             rows = np.repeat(np.arange(len(batch)), [len(r) for r in ranges])
             pair = pairs[np.concatenate(ranges)]
@@ -189,36 +190,31 @@ class ContextualEncoder:
         )
 
     def _batches(self, input_ids: list[list[int]]) -> Iterator[np.ndarray]:
-        """Yield the numbers of windows of like length, the longest first."""
+        """Yield the numbers of windows of equal length, the longest first."""
         lengths = np.array([len(ids) for ids in input_ids])
-        order = np.argsort(-lengths, kind="stable")
-        start = 0
-        while start < len(order):
-            size = max(1, self.batch_tokens // max(lengths[order[start]], 1))
-            yield order[start : start + size]
-            start += size
+        for length in np.unique(lengths)[::-1]:
+            windows = np.flatnonzero(lengths == length)
+            size = max(1, self.batch_tokens // max(length, 1))
+            for start in range(0, len(windows), size):
+                yield windows[start : start + size]
 
     @torch.inference_mode()
-    def _run(self, input_ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the states (B, T, H) of windows, in float32 on the CPU, and their mask (B, T)."""
-        rows = [torch.tensor(ids, dtype=torch.long) for ids in input_ids]
-        pad = self.tokenizer.pad_token_id or 0
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
-        lengths = torch.tensor([len(row) for row in rows])
-        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    def _run(self, input_ids: list[list[int]]) -> torch.Tensor:
+        """Return the states (B, T, H) of windows of equal length, in float32 on the CPU."""
+        ids = torch.tensor(input_ids, dtype=torch.long)
         with torch.autocast(
             self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
         ):
             output = self.model(
                 input_ids=ids.to(self.device),
-                attention_mask=mask.to(self.device),
+                attention_mask=torch.ones_like(ids).to(self.device),
                 output_hidden_states=self.layers != [-1],
             )
         if self.layers == [-1]:
             states = output.last_hidden_state
         else:
             states = torch.stack([output.hidden_states[i].float() for i in self.layers]).mean(0)
-        return states.float().cpu(), mask
+        return states.float().cpu()
 
 
 def _selected_pairs(found: DocumentWindows, pooling: str) -> np.ndarray:

@@ -67,8 +67,8 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         num_topics: How many topics.
         encoder: What gives words their vectors: Hub id or folder of any encoder, `"corpus"` for vectors that are made
             from the documents themselves, or an object such as `ContextualEncoder`.
-        encoder_dtype: In which precision it computes. The fastest is bfloat16 where the machine is good at it, and then
-            proportions depend by thousandths on which texts are read together; with `"float32"` they do not.
+        encoder_dtype: In which precision it computes. The fastest if not given, bfloat16 where the machine is good at
+            it; `"float32"` is the most exact.
         vocabulary: The words that can describe topics; found in the documents if not given.
         min_df: Fewest documents that such a word occurs in; a share of all documents if it is a float.
         max_df: Most documents that it occurs in, likewise.
