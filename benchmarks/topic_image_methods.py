@@ -36,7 +36,7 @@ LABELS = {
     "published": "as published, transformer prior",
     "pixelcnn": "as published, gated PixelCNN",
 }
-# Those that infer topics, and of these the ones that are given none but their own.
+# Those that infer what they are told.
 TOPICAL = ("topics", "published", "pixelcnn")
 
 
@@ -56,13 +56,13 @@ class Budget:
         pixelcnn_layers: its layers.
     """
 
-    steps: int = 1200
-    batch_size: int = 64
+    steps: int = 1800
+    batch_size: int = 32
     num_topics: int = 20
-    hidden_size: int = 192
+    hidden_size: int = 128
     num_layers: int = 4
     num_heads: int = 4
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     pixelcnn_width: int = 64
     pixelcnn_layers: int = 15
 
