@@ -19,10 +19,11 @@ or words. Equation numbers refer to docs/topics.md.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import distributed, nn
 
 # Keeps logarithms of probabilities that underflow finite; a clamp would cost a mask in the backward pass.
 TINY = 1e-30
@@ -143,6 +144,56 @@ def _fit_scale(values: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> N
     std.copy_((values - mean).square().mean().sqrt().clamp_min(1e-6))
 
 
+def several_ranks() -> bool:
+    """Whether this is one of several processes that train together."""
+    return (
+        distributed.is_available()
+        and distributed.is_initialized()
+        and distributed.get_world_size() > 1
+    )
+
+
+def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
+    """The sum of a tensor over all processes, with its gradient; itself if there is one process."""
+    if not several_ranks():
+        return values
+    # Here, since not every build of torch has it.
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(values)
+
+
+def batch_mean(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Mean of the rows `(B, *)` of all processes, with its gradient, and the number of rows."""
+    if not several_ranks():
+        return rows.mean(dim=0), len(rows)
+    # the processes may have unequal batches
+    count = float(sum_over_ranks(rows.new_tensor(float(len(rows)))))
+    return sum_over_ranks(rows.sum(dim=0)) / count, count
+
+
+class BatchStandardization(nn.BatchNorm1d):
+    """Standardizes over the batch of all processes: `SyncBatchNorm` does so on GPUs only."""
+
+    def __init__(self, width: int):
+        """See the class; without scale or shift."""
+        super().__init__(width, affine=False)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """`(B, width)` to the same."""
+        if not self.training or not several_ranks():
+            return super().forward(input)
+        mean, count = batch_mean(input)
+        centered = input - mean
+        variance, _ = batch_mean(centered.square())
+        own: Any = self  # whose moments the base class declares as optional
+        with torch.no_grad():
+            own.running_mean.lerp_(mean, own.momentum)
+            own.running_var.lerp_(variance * (count / max(1, count - 1)), own.momentum)
+            own.num_batches_tracked.add_(1)
+        return centered * torch.rsqrt(variance + self.eps)
+
+
 class TopicInference(nn.Module):
     """Bags `(B, input_dim)` to mean and log-variance `(B, K)` of the posterior, eq. (8).
 
@@ -163,8 +214,8 @@ class TopicInference(nn.Module):
         # without biases, which standardizing would take away again
         self.mean = nn.Linear(widths[-1], num_topics, bias=False)
         self.log_variance = nn.Linear(widths[-1], num_topics, bias=False)
-        self.mean_norm = nn.BatchNorm1d(num_topics, affine=False)
-        self.log_variance_norm = nn.BatchNorm1d(num_topics, affine=False)
+        self.mean_norm = BatchStandardization(num_topics)
+        self.log_variance_norm = BatchStandardization(num_topics)
 
     def forward(self, bags: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See the class; a batch of one has no statistics, in training."""
@@ -230,12 +281,12 @@ class TopicProduct(nn.Module):
         Moments are those of the batch in training, and running ones otherwise.
         """
         if self.training:
-            center = proportions.mean(dim=0)
+            center, count = batch_mean(proportions)
             weights = proportions - center
-            covariance = weights.T @ weights / len(weights)
+            covariance = sum_over_ranks(weights.T @ weights) / count
             variance = ((covariance @ scores) * scores).sum(dim=0).clamp_min(0)
             with torch.no_grad():
-                unbiased = variance * (len(weights) / max(1, len(weights) - 1))
+                unbiased = variance * (count / max(1, count - 1))
                 self.running_mean.lerp_(center @ scores, self.momentum)
                 self.running_variance.lerp_(unbiased, self.momentum)
             scores = scores * torch.rsqrt(variance + self.eps)
