@@ -364,6 +364,11 @@ def test_a_vocabulary_of_one_word(fast, documents):
     np.testing.assert_allclose(topics.topics_.word_probs, 1)
 
 
+def test_a_vocabulary_that_no_document_has_is_refused(fast, documents):
+    with pytest.raises(ValueError, match="no word of the vocabulary, such as 'zebra', occurs"):
+        fast(vocabulary=["zebra", "quark"]).fit(documents)
+
+
 def test_one_topic(fast, documents):
     topics = fast(1).fit(documents)
     np.testing.assert_array_equal(topics.transform(documents), 1)

@@ -292,7 +292,11 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
             return processor.fit_vocabulary(texts, self.min_df, self.max_df, self.max_features)
         if not processor.vocabulary:
             raise ValueError("vocabulary is empty, expected at least one word")
-        processor.vocabulary_coverage(texts)  # warns if it is of another kind than the texts
+        # It warns if the vocabulary is of another kind than the texts.
+        if not processor.vocabulary_coverage(texts) and any(map(processor.content_words, texts)):
+            raise ValueError(
+                f"no word of the vocabulary, such as {processor.vocabulary[0]!r}, occurs in the documents"
+            )
         return processor
 
     def _fit_encoder(self, texts: list[str], given: bool) -> WordEncoder | None:
