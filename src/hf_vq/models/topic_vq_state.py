@@ -151,9 +151,9 @@ class TopicVQTrainableModel(TopicVQPreTrainedModel):
 
         With random weights it takes hundreds of updates to find which topic a document started in.
         """
-        weight: torch.Tensor = self.inference.mean.weight
-        weight.zero_()
-        weight[:, -centers.shape[1] :] = centers - centers.mean(dim=0)
+        layer: Any = self.inference.mean
+        layer.weight.zero_()
+        layer.weight[:, -centers.shape[1] :] = centers - centers.mean(dim=0)
 
     @torch.no_grad()
     def set_embedding_scaling(self, mean: torch.Tensor, std: torch.Tensor) -> None:
