@@ -21,6 +21,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.linalg import sqrtm
 
 from hf_vq.evaluation import read_record
@@ -231,6 +232,32 @@ def test_smoke_records_and_the_page(
     assert page.count(LABELS["topics"]) > 3
     assert tables.NOTHING in page
     assert (tmp_path / "topic_image_classes.png").exists()
+
+
+def test_anchors_and_sheets_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = topic_image.synthetic_data()
+    written = {}
+    monkeypatch.setattr(topic_image.CodeData, "load", lambda validate=False: data)
+    monkeypatch.setattr(
+        topic_image, "write_result", lambda name, *rest: written.update({name: rest})
+    )
+    monkeypatch.setattr(topic_image_tables, "REPORTS", tmp_path)
+    topic_image.anchors(num_topics=3, seeds=(0, 1))
+    ((content, _),) = written.values()
+    assert content["uniform_bits"] == pytest.approx(math.log2(24))
+    assert content["unigram_bits"] == pytest.approx(math.log2(24), abs=0.05)
+    assert content["frechet_train"] > 0
+    assert all(len(found["nmi"]) == 2 for found in content["clusters"].values())
+    assert "bags of codes" in topic_image_tables._anchor_clusters(content)
+
+    budget = Budget(num_topics=3, hidden_size=8, num_layers=1, num_heads=1)
+    model = build_model("topics", budget, data.codebook, (8, 8))
+    model.save_pretrained(tmp_path / "model")
+    topic_image.sheets(tmp_path / "model", topic_image.SyntheticDecoder(), 2, 3)
+    with Image.open(tmp_path / "topic_image_topics.png") as sheet:
+        # Two images, half of one as a gap and three samples, each pixel twice; three topics.
+        assert sheet.size == (80 + 2 * (5 * 32 + 16), 2 * 3 * 32)
+    assert (tmp_path / "topic_image_references.png").exists()
 
 
 def test_committed_records_are_whole() -> None:
