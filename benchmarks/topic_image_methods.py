@@ -176,6 +176,11 @@ class ImageMethod:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         optimizer = _optimizer(model, budget.learning_rate)
+        prior = {id(parameter) for parameter in model.decoder.parameters()}
+        parts = [
+            [p for p in model.parameters() if (id(p) in prior) == of_prior]
+            for of_prior in (True, False)
+        ]
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: _rate(step, budget.steps)
         )
@@ -196,7 +201,9 @@ class ImageMethod:
                 output = model(codes=codes, topic_proportions=known)
                 loss = output.prior_loss
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            # Each for itself: the scale of the bag's loss must not decide how large a step the prior makes.
+            for parameters in parts:
+                nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
