@@ -19,7 +19,7 @@
 
     python scripts/demo.py
 
-It takes about six minutes on two CPU cores, needs no network, and writes `runs/demo/index.html`. A further model is
+It takes about seven minutes on two CPU cores, needs no network, and writes `runs/demo/index.html`. A further model is
 one more function in `DEMOS` that returns its section of the page.
 """
 
@@ -31,16 +31,18 @@ from demo_sections.gmvq import gmvq_section
 from demo_sections.page import DemoConfig, write_page
 from demo_sections.t5_vqvae import t5_vqvae_section
 from demo_sections.topic_vq import topic_vq_section
+from demo_sections.topic_vq_image import topic_vq_image_section
 
 from hf_vq.training import parse_config
 
-DEMOS = [gmvq_section, t5_vqvae_section, topic_vq_section]
+# The last one draws with the GM-VQ of the first.
+DEMOS = [gmvq_section, t5_vqvae_section, topic_vq_section, topic_vq_image_section]
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Run all demos and return the path of the page."""
     (config,) = parse_config(DemoConfig, argv=argv)
-    for name in ("max_steps", "text_max_steps"):
+    for name in ("max_steps", "text_max_steps", "image_topic_max_steps"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}, expected at least 1")
     path = Path(config.output_dir) / "index.html"

@@ -77,7 +77,7 @@ class Page(HTMLParser):
 
 
 OPTIONS = ["--max_steps", "3", "--text_max_steps", "8", "--topic_epochs", "3"]
-OPTIONS += ["--progress_bar", "false"]
+OPTIONS += ["--image_topic_max_steps", "2", "--progress_bar", "false"]
 
 
 def test_demo(demo, capsys):
@@ -94,7 +94,7 @@ def test_demo(demo, capsys):
         for name in ("src", "href"):
             assert attributes.get(name, "data:").startswith("data:")
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 3 * gmvq.NUM_SHOWN
+    assert len(images) == 3 * gmvq.NUM_SHOWN + 3  # and a sheet each of samples, nearest, references
     assert sum(tag == "rect" for tag, _ in page.tags) == 64  # one bar for each code
     record = read_record("runs/demo/gmvq-demo/final.json")
     assert record["metrics"]["num_images"] == 360
@@ -102,6 +102,7 @@ def test_demo(demo, capsys):
     assert record["data"]["revision"] in page.text
     check_text_section(page)
     check_topic_section(page)
+    check_image_topic_section(page)
 
     # Another run starts its curves afresh, in place of the last ones.
     demo.main(OPTIONS)
@@ -128,6 +129,16 @@ def check_topic_section(page):
     assert sum(tag == "circle" for tag, _ in page.tags) == metrics["num_documents"] > 10
     labels = [a for tag, a in page.tags if tag == "text" and a.get("class") == "label"]
     assert len(labels) == 5
+
+
+def check_image_topic_section(page):
+    record = read_record("runs/demo/topic-vq-image-demo/final.json")
+    metrics = record["metrics"]
+    assert (metrics["num_images"], metrics["num_classes"]) == (360, 10)
+    for name in ("bits_per_code", "bits_per_code_unconditional", "topic_class_nmi"):
+        assert f"{metrics[name]:.3f}" in page.text
+    assert f"{metrics['controllability']:.1%}" in page.text
+    assert Path("runs/demo/topic-vq-image-demo/pipeline/model_index.json").is_file()
 
 
 def test_letters_are_not_those_of_functions(demo):
@@ -187,6 +198,6 @@ def test_plots(demo):
 
 
 def test_wrong_options_are_named(demo):
-    for name in ("max_steps", "text_max_steps"):
+    for name in ("max_steps", "text_max_steps", "image_topic_max_steps"):
         with pytest.raises(ValueError, match=f"{name} is 0"):
             demo.main([f"--{name}", "0"])

@@ -43,6 +43,7 @@ class DemoConfig:
     topic_epochs: float | None = option(
         None, "Passes of TopicVQ over the documents; unset: its default."
     )
+    image_topic_max_steps: int = option(600, "Updates of the weights of TopicVQ for images.")
     seed: int = option(0, "Seed of the weights, of the data order and of the codebook's start.")
     progress_bar: bool = option(True, "Show progress bars.")
 
