@@ -34,8 +34,8 @@ from hf_vq.topics.training import (
 )
 from hf_vq.topics.word_embeddings import WordEmbeddings
 
-# The authors' schedule of topics. Their 1,000 passes over all words for the codebook are cut to 30 over 76,800 words, in
-# bfloat16 as far as autocast goes.
+# The authors' schedule of topics. Their 1,000 passes over all words for the codebook are cut to 30 over 76,800 words,
+# in bfloat16 as far as autocast goes.
 AUTHORS = {
     "codebook_words": 76_800,
     "codebook_epochs": 30.0,

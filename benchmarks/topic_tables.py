@@ -110,7 +110,7 @@ def report() -> None:
         "topic_vq",
         "20 Newsgroups, the same documents, vocabulary and encoder for every method; topics scored by their 10 best "
         "words, all topics, and k-means on the proportions of test documents; mean ± standard deviation over seeds. "
-        "What of it is the ranking of words, other corpora, speed (BERTopic fits faster) and what has not been run: "
+        "What of it is the ranking of words, other corpora, speed and what has not been run: "
         f"[docs/results/{FOLDER}.md](docs/results/{FOLDER}.md).\n\n"
         + parts["headline_20newsgroups"],
     )
