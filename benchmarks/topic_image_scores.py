@@ -48,6 +48,7 @@ DEFINITIONS = {
     "bits_others": f"{_BITS}, told the mean topics of {NUM_OTHERS} other images of the class",
     "bits_class_mean": f"{_BITS}, told the mean topics of the class's training images",
     "bits_own_subset": "bits_own over the images of the five figures with other images' topics",
+    "bits_unconditional_subset": "bits_unconditional over the same images",
     "num_subset": "number of these images",
     "num_images": "number of images that the other likelihoods and the topics are scored on",
     "frechet": "squared Frechet distance of ResNet-56 features of samples from those of the images; each sample is "
@@ -147,11 +148,18 @@ def likelihood_scores(conditions: Conditions, subset: int) -> dict[str, float]:
 
     size, subset = len(part), min(subset, len(part))
     own = bits(conditions.own, size)
-    figures = {"bits_own": own.mean().item(), "num_images": size}
+    figures = {
+        "bits_own": own.mean().item(),
+        "bits_own_subset": own[:subset].mean().item(),
+        "num_images": size,
+        "num_subset": subset,
+    }
     if method.name != "unconditional":
         figures["bits_shuffled"] = bits(conditions.shuffled(), size).mean().item()
     if method.can_be_guided:
-        figures["bits_unconditional"] = bits("unconditional", size).mean().item()
+        nothing = bits("unconditional", size)
+        figures["bits_unconditional"] = nothing.mean().item()
+        figures["bits_unconditional_subset"] = nothing[:subset].mean().item()
     if not method.is_topical:
         return figures
     mean, log_variance = method.posterior(part.codes)
@@ -168,7 +176,7 @@ def likelihood_scores(conditions: Conditions, subset: int) -> dict[str, float]:
     }
     for name, told in references.items():
         figures[f"bits_{name}"] = bits(told[:subset], subset).mean().item()
-    return figures | {"bits_own_subset": own[:subset].mean().item(), "num_subset": subset}
+    return figures
 
 
 def bits_per_code(log_likelihoods: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:

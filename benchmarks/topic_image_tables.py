@@ -52,7 +52,7 @@ REFERENCES: list[Column] = [
     ("1 of the class", "bits_other", 3, 1),
     (f"{NUM_OTHERS} of the class", "bits_others", 3, 1),
     ("mean of the class", "bits_class_mean", 3, 1),
-    ("nothing", "bits_unconditional", 3, 1),
+    ("nothing", "bits_unconditional_subset", 3, 1),
 ]
 SAMPLES: list[Column] = [
     ("FD-ResNet56", "frechet", 2, 1),
@@ -96,7 +96,7 @@ def report() -> None:
         "budget": _budget(groups),
         "likelihood": _table(groups, LIKELIHOOD),
         "references": _table(topical, REFERENCES),
-        "label": _values_text(groups.get("classes", []), "bits_own", 3),
+        "label": _values_text(groups.get("classes", []), "bits_own_subset", 3),
         "samples": _table(groups, SAMPLES),
         "clusters": _table(
             {k: v for k, v in groups.items() if k in (*TOPICAL, "clusters")}, CLUSTERS
@@ -245,7 +245,7 @@ def _verdicts(groups: Groups, anchors: dict[str, Any] | None, speed: dict[str, A
         lines.append(f"- {aim}: {sign} ({one:.{digits}f} against {other:.{digits}f}).")
 
     ours = [mean("topics", key) for key in ("bits_own", "bits_bound", "bits_others", "bits_mirror")]
-    nothing, label = mean("unconditional", "bits_own"), mean("classes", "bits_own")
+    nothing, label = mean("unconditional", "bits_own"), mean("classes", "bits_own_subset")
     say(
         "topics of the image itself lower the bits per code of the same prior",
         ours[0],
