@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
@@ -30,12 +31,17 @@ from hf_vq.models import (
     GMVQImageProcessor,
     GMVQModel,
     T5VQVAEForConditionalGeneration,
+    TopicVQForImageGeneration,
     TopicVQModel,
     TopicVQProcessor,
 )
 from hf_vq.symbolic_equivalence import symbolic_equivalence
 from hf_vq.text_data import TextCollator, train_tokenizer
 from hf_vq.text_evaluation import TEXT_METRIC_DEFINITIONS, evaluate_text_autoencoder
+from hf_vq.topic_images.codes import CodeGrids
+from hf_vq.topic_images.image_tokenizers import image_tokenizer
+from hf_vq.topic_images.pipeline import TopicVQImagePipeline
+from hf_vq.topic_images.scoring import IMAGE_TOPIC_DEFINITIONS, score_topic_images
 from hf_vq.topics.documents import Documents
 from hf_vq.topics.encoder_choice import load_encoder
 from hf_vq.topics.estimator import TopicVQ
@@ -99,8 +105,25 @@ def make_published(tiny_config, tmp_path):
         shown = {"npmi", "diversity_10", "kmeans_purity", "kmeans_nmi", "perplexity"}
         return model, processor, metrics, shown
 
+    def image_topics():
+        tokenizer = image_tokenizer(GMVQModel(tiny_config("gmvq")).eval())
+        fingerprint = tokenizer.fingerprint
+        config = tiny_config("topic_vq_image", tokenizer_fingerprint=fingerprint)
+        model = TopicVQForImageGeneration(config).eval()
+        model.set_codebook(tokenizer.codebook)
+        codes = np.random.default_rng(0).integers(0, 16, (12, 2, 3))
+        grids = CodeGrids(codes, 16, labels=np.arange(12) % 3)
+        metrics = score_topic_images(model, grids, train_grids=grids)
+        shown = {
+            "bits_per_code",
+            "bits_per_code_unconditional",
+            "topic_class_nmi",
+            "controllability",
+        }
+        return model, tokenizer, metrics, shown
+
     generator = random.Random(0)
-    kinds = {"gmvq": images, "t5-vqvae": texts, "topic-vq": topics}
+    kinds = {"gmvq": images, "t5-vqvae": texts, "topic-vq-image": image_topics, "topic-vq": topics}
 
     def make(card):
         kind = next(kind for kind in kinds if card.stem.startswith(kind))
@@ -111,7 +134,7 @@ def make_published(tiny_config, tmp_path):
             metrics,
             data={"name": "some data", "split": "test", "revision": "sha256:0"},
             seeds=[0, 1],
-            definitions=TEXT_METRIC_DEFINITIONS | SCORE_DEFINITIONS,
+            definitions=TEXT_METRIC_DEFINITIONS | SCORE_DEFINITIONS | IMAGE_TOPIC_DEFINITIONS,
         )
         return Published(model, processor, record, shown)
 
@@ -158,7 +181,7 @@ def test_figures_equal_the_record(card, make_published):
 def test_metadata(card, make_published):
     data = ModelCard(render(card, make_published(card))).data
     assert data.license == "apache-2.0"
-    assert data.library_name == "transformers"
+    assert data.library_name == ("diffusers" if "image-" in card.stem else "transformers")
     assert data.pipeline_tag
     assert data.datasets
     assert set(data.metrics) <= metric_values(data.to_dict()).keys()
@@ -179,7 +202,10 @@ def test_no_figure_is_typed(card):
 def test_snippets_run(card, make_published, tmp_path, monkeypatch, make_images):
     published, folder = make_published(card), tmp_path / "published"
     text = render(card, published, repo_id=str(folder))
-    hub.save_for_hub(published.model, published.processor, folder, card=text)
+    if card.stem.startswith("topic-vq-image"):
+        TopicVQImagePipeline(published.processor.model, published.model).save_pretrained(folder)
+    else:
+        hub.save_for_hub(published.model, published.processor, folder, card=text)
     monkeypatch.chdir(tmp_path)
     make_images(1, size=20)[0].save("image.png")
     snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -195,6 +221,11 @@ def test_snippets_run(card, make_published, tmp_path, monkeypatch, make_images):
         assert eval(call, namespace)["reconstruction"].size == (32, 32)
     elif card.stem.startswith("t5-vqvae"):
         assert namespace["output"].keys() == {"text", "codes", "reconstruction"}
+    elif card.stem.startswith("topic-vq-image"):
+        assert len(namespace["images"]) == 4
+        assert Path("sample.png").is_file()
+        assert namespace["proportions"].shape == (1, 4)
+        assert namespace["similar"][0].size == (12, 8)
     else:
         assert len(namespace["output"]["topics"]) == 2
         assert namespace["proportions"].shape == (2, 2)
