@@ -256,6 +256,26 @@ def test_wrong_options_are_named(texts, tmp_path, options, message):
         run(texts, **{"output_dir": tmp_path / "run"} | options)
 
 
+@pytest.mark.parametrize(
+    ("given", "vocabulary"),
+    [
+        ({"min_df": "3"}, {"cat"}),
+        ({"min_df": "0.5"}, {"cat", "dog"}),
+        ({"max_df": "1"}, {"bird"}),
+        ({"max_df": "1.0"}, {"cat", "dog", "bird"}),
+    ],
+)
+def test_a_whole_number_counts_documents_and_a_point_makes_a_share(given, vocabulary, tmp_path):
+    """On the command line and in a recipe alike."""
+    everything = {"min_df": "1", "max_df": "1.0"} | given
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("".join(f"{name}: {value}\n" for name, value in everything.items()))
+    for argv in (words(everything), ["--config", str(recipe)]):
+        (config,) = training.parse_config(training.WordsConfig, argv=argv)
+        processor = training.build_processor(config, ["cat dog", "cat bird", "cat dog", "cat"])
+        assert set(processor.vocabulary) == vocabulary
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipes(recipe):
     """A recipe parses, states nothing but differences, and goes to a folder of its name."""

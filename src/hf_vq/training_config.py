@@ -339,6 +339,9 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     kinds = _alternatives(kind)
     if type(None) in kinds and (value is None or str(value).lower() in ("none", "null")):
         return None
+    if int in kinds and float in kinds:  # 20 is a number of documents, and 1.0 a share of them
+        other = float if re.fullmatch(r"[+-]?\d+", str(value)) else int
+        kinds = tuple(kind for kind in kinds if kind is not other)
     for alternative in kinds:
         try:
             return _convert_one(name, value, alternative)
