@@ -34,7 +34,11 @@ from hf_vq.topics.documents import Documents
 from hf_vq.topics.scoring import document_revision, split_documents
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-RECIPES = sorted((SCRIPTS / "configs").glob("topic-vq-*.yaml"))
+RECIPES = sorted(
+    path
+    for path in (SCRIPTS / "configs").glob("topic-vq-*.yaml")
+    if not path.stem.startswith("topic-vq-image-")  # another script's
+)
 THEMES = {
     "sky": ["sun", "moon", "star", "cloud", "comet"],
     "animal": ["cat", "dog", "bird", "horse", "cow"],
