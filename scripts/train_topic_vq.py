@@ -202,8 +202,7 @@ def build_model(
     guided = words.guided_topics
     names = [*guided, *(f"topic {topic}" for topic in range(len(guided), options["num_topics"]))]
     config = TopicVQConfig(
-        **options,
-        **encoder_facts(encoder),
+        **options | encoder_facts(encoder),
         vocab_size=processor.vocab_size,
         word_embedding_dim=encoder.dim,
         encoder_fingerprint=encoder.fingerprint,

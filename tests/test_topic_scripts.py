@@ -26,6 +26,10 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from hf_vq import TopicVQConfig, TopicVQModel
 from hf_vq.evaluation import read_record
@@ -205,6 +209,38 @@ def test_another_form_of_the_documents_is_counted(texts, tmp_path, streaming):
     assert all(word.isupper() for word in processor.vocabulary)
     metrics = read_record(tmp_path / "run" / "final.json")["metrics"]
     assert metrics["unigram_perplexity"] == pytest.approx(15, rel=0.1)
+
+
+def test_an_encoder_of_transformers(texts, tmp_path):
+    """Its name is in the configuration, and the checkpoint alone finds it again."""
+    names = ["[PAD]", "[UNK]", *sum(THEMES.values(), [])]
+    tokenizer = Tokenizer(WordLevel({word: row for row, word in enumerate(names)}, "[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    encoder = str(tmp_path / "encoder")
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
+    ).save_pretrained(encoder)
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=len(names), hidden_size=12, **sizes)).save_pretrained(encoder)
+    run(texts, tmp_path / "run", encoder=encoder, encoder_layer=1, word_pooling="single_piece")
+    config = TopicVQConfig.from_pretrained(tmp_path / "run" / "final")
+    assert (config.encoder_name_or_path, config.encoder_layer) == (encoder, 1)
+    assert (config.word_pooling, config.word_embedding_dim) == ("single_piece", 12)
+    record = read_record(tmp_path / "run" / "final.json")
+    again = evaluation.main(
+        words(
+            {
+                "checkpoint": tmp_path / "run" / "final",
+                "dataset": texts,
+                "label_column": "theme",
+                "output": tmp_path / "again.json",
+                "cpu": True,
+                "progress_bar": False,
+            }
+        )
+    )
+    assert again["data"]["encoder"] == encoder
+    assert again["metrics"]["npmi"] == pytest.approx(record["metrics"]["npmi"], abs=1e-6)
 
 
 def test_options_of_words_and_variants(texts, tmp_path, caplog):
