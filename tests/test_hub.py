@@ -23,7 +23,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSeq2SeqLM, BertConfig, BertModel
@@ -220,43 +220,14 @@ def test_no_checkpoint(tmp_path):
         hub.load_image_autoencoder(tmp_path / "absent")
 
 
-def test_publish(published, monkeypatch):
-    calls = []
-
-    def create_repo(self, repo_id, **kwargs):
-        calls.append(("create_repo", self.token, repo_id, kwargs))
-
-    def upload_folder(self, **kwargs):
-        calls.append(("upload_folder", kwargs))
-        return SimpleNamespace(commit_url="https://huggingface.co/me/model/commit/1")
-
-    monkeypatch.setattr(HfApi, "create_repo", create_repo)
-    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
-    commit = hub.publish("me/model", published, private=True, create_pr=True, token="t")
-    assert commit.commit_url.endswith("commit/1")
-    assert calls[0] == ("create_repo", "t", "me/model", {"private": True, "exist_ok": True})
-    name, options = calls[1]
-    assert name == "upload_folder"
-    assert options["folder_path"] == published
-    assert options["create_pr"] is True
-    assert "checkpoint*/**" in options["ignore_patterns"]
-    (published / "README.md").unlink()
-    with pytest.raises(ValueError, match=r"not ready to publish: it lacks README.md"):
-        hub.publish("me/model", published)
-    assert len(calls) == 2
-
-
-def test_render_card(tmp_path):
-    template = tmp_path / "card.md"
-    template.write_text("MSE {{ '%.2f' % (1000 * metrics.mse) }}e-3 of {{ repo_id }}\n")
-    record = {"metrics": {"mse": 0.00313}}
-    assert hub.render_card(template, record, repo_id="me/a") == "MSE 3.13e-3 of me/a\n"
-    (tmp_path / "record.json").write_text(json.dumps(record))
-    assert hub.render_card(template, tmp_path / "record.json", repo_id="me/a").startswith("MSE 3")
-    with pytest.raises(ValueError, match=r"card.md.*repo_id"):
-        hub.render_card(template, record)
-    with pytest.raises(ValueError, match=r"card.md.*mse"):
-        hub.render_card(template, {"metrics": {}}, repo_id="me/a")
+def test_pickles_are_refused(published):
+    weights = load_file(published / "model.safetensors")
+    (published / "model.safetensors").unlink()
+    torch.save(weights, published / "pytorch_model.bin")
+    with pytest.raises(
+        ValueError, match=r"pytorch_model.bin may hold a pickle: loading it can run"
+    ):
+        hub.load_image_autoencoder(published)
 
 
 def test_every_row_can_be_attached():

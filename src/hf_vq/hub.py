@@ -16,17 +16,14 @@
 This is the only module that writes to the Hub.
 """
 
-import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, ModelCard
-from jinja2 import Environment, StrictUndefined
-from jinja2.exceptions import TemplateError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -45,21 +42,11 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from . import pipelines, text_pipelines, topic_pipelines
+from .cards import render_card
+from .hub_checks import IGNORE_PATTERNS, WHY_NO_PICKLE, check_folder, find_pickles
 from .models import MODELS, TopicVQProcessor
 
 logger = logging.getLogger(__name__)
-
-# What a training folder holds beside the model: none of it belongs into a published repository.
-IGNORE_PATTERNS = [
-    "checkpoint*/**",
-    "checkpoints/**",
-    "best/**",
-    "**/__pycache__/**",
-    "*.log",
-    "*.jsonl",
-    "*.bin",
-    "*.pt",
-]
 
 
 def load_image_autoencoder(
@@ -96,6 +83,7 @@ def _load(
     checkpoint: str | Path, revision: str, auto_class: Any, processor_class: Any
 ) -> tuple[Any, Any]:
     name = str(checkpoint)
+    _refuse_pickles(Path(checkpoint))
     try:
         config = AutoConfig.from_pretrained(name, revision=revision)
         offered = [row for row in MODELS if row[2] is auto_class]
@@ -106,7 +94,7 @@ def _load(
                 f"{name} holds a model of type {config.model_type!r}, expected {known}"
             )
         loaded: Any = rows[0][1].from_pretrained(
-            name, config=config, revision=revision, output_loading_info=True
+            name, config=config, revision=revision, use_safetensors=True, output_loading_info=True
         )
         processor = processor_class.from_pretrained(name, revision=revision)
     except SafetensorError as error:
@@ -117,6 +105,14 @@ def _load(
     if report["missing_keys"]:
         raise ValueError(f"{name} lacks the weights {', '.join(sorted(report['missing_keys']))}")
     return model.eval(), processor
+
+
+def _refuse_pickles(folder: Path) -> None:
+    """Says why weights are not loaded, where transformers would say that safetensors are missing."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    pickles = find_pickles(names)
+    if pickles and not any(name.endswith(".safetensors") for name in names):
+        raise ValueError(f"{folder / pickles[0]} may hold a pickle: {WHY_NO_PICKLE}")
 
 
 @contextmanager
@@ -165,6 +161,7 @@ def save_for_hub(
     processor: BaseImageProcessor | PreTrainedTokenizerBase | TopicVQProcessor,
     folder: str | Path,
     card: str | None = None,
+    max_shard_size: str = "5GB",
 ) -> Path:
     """Writes a folder that works for people without hf_vq.
 
@@ -178,6 +175,7 @@ def save_for_hub(
         processor: Its image processor, tokenizer or processor.
         folder: Where to write; created if needed.
         card: Text of the model card with its metadata, for example from `render_card`.
+        max_shard_size: Larger weights are split into files of this size.
 
     Returns:
         The folder.
@@ -205,7 +203,7 @@ def save_for_hub(
             pipeline = pipelines.ImageReconstructionPipeline(
                 model=model, image_processor=processor, task=pipelines.TASK, device=model.device
             )
-        pipeline.save_pretrained(folder)
+        pipeline.save_pretrained(folder, max_shard_size=max_shard_size)
     model.train(was_training)
     if card is not None:
         ModelCard(card).save(folder / "README.md")
@@ -222,7 +220,10 @@ def publish(
     commit_message: str = "Upload model",
     token: str | None = None,
 ) -> CommitInfo:
-    """Uploads a folder written by `save_for_hub`, creating the repository if it does not exist.
+    """Uploads a folder written by `hf_vq.publishing.prepare_run` or `save_for_hub`, if it passes its checks.
+
+    The repository and the branch are created if they do not exist. What is on the Hub already is not uploaded again, so
+    that the same call goes on after a broken connection.
 
     Args:
         repo_id: `user/name` on the Hub.
@@ -235,55 +236,33 @@ def publish(
 
     Returns:
         The commit, with its address.
+
+    Raises:
+        ValueError: If the folder lacks something, its card does not pass its test, or it holds a pickle, a token or a
+            way out of the folder.
     """
     folder = Path(folder)
-    missing = [name for name in ("config.json", "README.md") if not (folder / name).is_file()]
-    if missing or not list(folder.glob("*.safetensors")):
+    if create_pr and revision not in (None, "main"):
         raise ValueError(
-            f"{folder} is not ready to publish: it lacks {', '.join(missing) or 'safetensors'}"
+            f"a pull request goes to main, not to {revision!r}: give revision or create_pr"
         )
+    problems = check_folder(folder, repo_id, token)
+    if problems:
+        raise ValueError(f"{folder} is not ready to publish:\n- " + "\n- ".join(problems))
     api = HfApi(token=token)
     api.create_repo(repo_id, private=private, exist_ok=True)
+    if revision not in (None, "main"):
+        api.create_branch(repo_id, branch=revision, exist_ok=True)
     commit = api.upload_folder(
         repo_id=repo_id,
         folder_path=folder,
         revision=revision,
         create_pr=create_pr,
         commit_message=commit_message,
-        ignore_patterns=IGNORE_PATTERNS,
+        ignore_patterns=list(IGNORE_PATTERNS),  # which the client adds to
     )
     logger.info("published %s", commit.commit_url)
     return commit
-
-
-def render_card(template: str | Path, record: Mapping[str, Any] | str | Path, **fields: Any) -> str:
-    """Fills a card's `{{ placeholders }}`, so that its numbers cannot differ from the evaluation record.
-
-    Args:
-        template: The card's file, in Jinja's syntax.
-        record: The evaluation record or its JSON file; its top-level keys are the variables of the template.
-        fields: Further variables, for example `repo_id`.
-
-    Returns:
-        The card's text.
-
-    Raises:
-        ValueError: If the template asks for a figure that the record lacks.
-    """
-    variables: dict[str, Any] = (
-        dict(record)
-        if isinstance(record, Mapping)
-        else json.loads(Path(record).read_text(encoding="utf-8"))
-    )
-    environment = Environment(
-        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
-    )
-    try:
-        return environment.from_string(Path(template).read_text(encoding="utf-8")).render(
-            variables | fields
-        )
-    except TemplateError as error:
-        raise ValueError(f"cannot fill {template}: {error}") from error
 
 
 __all__ = [

@@ -1,0 +1,188 @@
+# Copyright 2026 The hf_vq Authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""From a finished run to a folder for the Hub: weights, code, processor, card, record, training arguments."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import eval_result_entries_to_yaml
+from transformers import AutoConfig
+
+from .cards import TEMPLATE, describe_model, eval_result_entries, render_card
+from .evaluation import read_record, record_path
+from .hub import load_image_autoencoder, load_text_autoencoder, load_topic_model, save_for_hub
+from .hub_checks import RECORD_NAME, find_pickles
+
+# model type: how its checkpoints are loaded, and what is said of them in the metadata of a card
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "gmvq": (
+        load_image_autoencoder,
+        {
+            "task": "image-reconstruction",
+            "pipeline_tag": "image-to-image",
+            "tags": ["image-tokenizer"],
+        },
+    ),
+    "t5_vqvae": (
+        load_text_autoencoder,
+        {
+            "task": "text-reconstruction",
+            "pipeline_tag": "feature-extraction",
+            "tags": ["text-autoencoder"],
+        },
+    ),
+    "topic_vq": (
+        load_topic_model,
+        {
+            "task": "topic-modeling",
+            "pipeline_tag": "text-classification",
+            "tags": ["topic-modeling"],
+        },
+    ),
+}
+RESULTS_NAME = "all_results.json"
+
+
+def prepare_run(
+    run: str | Path,
+    repo_id: str,
+    folder: str | Path | None = None,
+    *,
+    license: str | None = None,
+    card: str | Path = TEMPLATE,
+    recipe: str | None = None,
+    max_shard_size: str = "5GB",
+) -> Path:
+    """Writes the folder that `hf_vq.hub.publish` uploads.
+
+    Args:
+        run: Folder of a run, of which the best model is taken and else the final one; or of one of the two.
+        repo_id: Where the folder will go, for the snippets of the card.
+        folder: Where to write; `<run>/hub` if not given. A folder written before is replaced.
+        license: Licence of the weights. The general card needs it; a card of your own states it itself.
+        card: Template of the card; a general one if not given.
+        recipe: What the run was told, as YAML; its training options if not given.
+        max_shard_size: Larger weights are split into files of this size.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If the run has no model, no record beside it, or is of a kind that cannot be published this way; or
+            if there is something else in `folder`.
+    """
+    checkpoint = _checkpoint(Path(run))
+    record = _record(checkpoint)
+    model_type = AutoConfig.from_pretrained(checkpoint).model_type
+    if model_type not in KINDS:
+        known = ", ".join(map(repr, KINDS))
+        raise ValueError(f"{checkpoint} is of type {model_type!r}, expected one of {known}")
+    load, words = KINDS[model_type]
+    model, processor = load(checkpoint)
+    training = _training(checkpoint.parent)
+    if recipe is None and training is not None:
+        recipe = yaml.safe_dump(training["config"], sort_keys=False)
+    name = repo_id.rpartition("/")[2]
+    text = render_card(
+        card,
+        record,
+        repo_id=repo_id,
+        model_name=name,
+        recipe=(recipe or "").strip(),
+        training=training,
+        config=model.config.to_dict(),
+        metadata=describe_model(
+            record, model_name=name, model_type=model_type, license=license, **words
+        ),
+    )
+    target = Path(folder) if folder is not None else _run_folder(checkpoint) / "hub"
+    _check_target(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # What fails half-way leaves no folder behind that looks finished.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as place:
+        whole = save_for_hub(
+            model, processor, Path(place) / target.name, card=text, max_shard_size=max_shard_size
+        )
+        _write_json(whole / RECORD_NAME, record)
+        if training is not None:
+            _write_json(whole / RESULTS_NAME, training)
+        entries = eval_result_entries(record)
+        if entries:
+            (whole / ".eval_results").mkdir()
+            lines = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False)
+            (whole / ".eval_results" / "hf_vq.yaml").write_text(lines, encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        whole.rename(target)
+    return target
+
+
+def _checkpoint(run: Path) -> Path:
+    for folder in (run / "best", run / "final", run):
+        if (folder / "config.json").is_file():
+            pickles = find_pickles([path.name for path in folder.iterdir()])
+            if pickles and not list(folder.glob("*.safetensors")):
+                raise ValueError(
+                    f"{folder} holds weights as a pickle ({pickles[0]}), which can run any code when it is loaded: "
+                    "save them as safetensors first"
+                )
+            return folder
+    raise ValueError(f"{run} holds no finished model: no best/, no final/ and no config.json")
+
+
+def _run_folder(checkpoint: Path) -> Path:
+    return checkpoint.parent if checkpoint.name in ("best", "final") else checkpoint
+
+
+def _record(checkpoint: Path) -> dict[str, Any]:
+    path = record_path(checkpoint)
+    if not path.is_file():
+        raise ValueError(
+            f"{path} is missing: a card shows measured figures, so score the checkpoint first "
+            "(scripts/evaluate.py, evaluate_text.py or evaluate_topics.py)"
+        )
+    return read_record(path)
+
+
+def _training(run: Path) -> dict[str, Any] | None:
+    path = run / RESULTS_NAME
+    if not path.is_file():
+        return None
+    return _without_folders(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _without_folders(value: Any) -> Any:
+    """Names instead of paths: where a machine keeps its files is nobody's business."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(each) for key, each in value.items()}
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return value
+
+
+def _check_target(target: Path) -> None:
+    if target.exists() and any(target.iterdir()) and not (target / RECORD_NAME).is_file():
+        raise ValueError(f"{target} holds something else: choose another folder")
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+__all__ = ["prepare_run"]

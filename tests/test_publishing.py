@@ -1,0 +1,300 @@
+# Copyright 2026 The hf_vq Authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""From a run to a folder for the Hub, and everything that keeps a folder from being published."""
+
+import ast
+import importlib.util
+import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from huggingface_hub import HfApi
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForSeq2SeqLM
+
+from hf_vq import hub
+from hf_vq.evaluation import write_record
+from hf_vq.hub_checks import check_folder, published_files
+from hf_vq.models import GMVQImageProcessor, TopicVQImageConfig
+from hf_vq.publishing import prepare_run
+from hf_vq.text_data import train_tokenizer
+from hf_vq.text_evaluation import TEXT_METRIC_DEFINITIONS
+
+ROOT = Path(__file__).resolve().parents[1]
+TOKEN = "hf_" + "secretSecret" * 3
+
+
+def load_script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+script = load_script("publish")
+
+
+def write_figures(path, figures, **options):
+    data = {"name": "uoft-cs/cifar10", "split": "test", "revision": "sha256:0"}
+    return write_record(path, "run/best", figures, data=data, seeds=[0], **options)
+
+
+@pytest.fixture
+def run(tiny_config, tmp_path):
+    """A finished run: checkpoints, log, the best model and its record."""
+    run = tmp_path / "run"
+    model = AutoModel.from_config(tiny_config("gmvq"))
+    for name in ("best", "final"):
+        model.save_pretrained(run / name)
+        GMVQImageProcessor(size=8).save_pretrained(run / name)
+    write_figures(run / "best.json", {"mse": 0.003, "psnr": 25.0, "num_images": 10})
+    (run / "checkpoint-1").mkdir()
+    torch.save({}, run / "checkpoint-1" / "optimizer.bin")
+    (run / "log.jsonl").write_text("{}\n")
+    results = {"step": 4, "examples_seen": 16, "train_seconds": 1.5, "num_processes": 1}
+    results |= {"best_model": str(run / "best"), "config": {"seed": 0, "output_dir": str(run)}}
+    (run / "all_results.json").write_text(json.dumps(results))
+    return run
+
+
+@pytest.fixture
+def folder(run):
+    return prepare_run(run, "me/model", license="mit")
+
+
+def test_a_run_becomes_a_folder(run, folder):
+    assert folder == run / "hub"
+    names = published_files(folder)
+    assert {name for name in names if not name.endswith(".py")} == {
+        ".eval_results/hf_vq.yaml",
+        "README.md",
+        "all_results.json",
+        "config.json",
+        "evaluation.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    }
+    assert "modeling_gmvq.py" in names
+    assert check_folder(folder, "me/model") == []
+    assert (folder / "evaluation.json").read_text() == (run / "best.json").read_text()
+    best = load_file(run / "best" / "model.safetensors")
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        assert torch.equal(tensor, best[name]), name
+    # No path of this machine, neither in the results nor in the card.
+    training = json.loads((folder / "all_results.json").read_text())
+    assert training["best_model"] == "best"
+    assert training["config"] == {"seed": 0, "output_dir": "run"}
+    for name in names:
+        assert str(run).encode() not in (folder / name).read_bytes(), name
+    # Neither does code stay in the run, nor does another call find the folder of this one in its way.
+    assert not list((run / "best").glob("*.py"))
+    assert prepare_run(run, "me/other", license="mit") == folder
+    assert check_folder(folder, "me/other") == []
+
+
+def test_large_weights_are_split(run):
+    folder = prepare_run(run, "me/model", license="mit", max_shard_size="10KB")
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    assert not (folder / "model.safetensors").exists()
+    assert check_folder(folder, "me/model") == []
+    loaded, _ = hub.load_image_autoencoder(folder)
+    for name, tensor in load_file(run / "best" / "model.safetensors").items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    shards[0].unlink()
+    assert f"names {shards[0].name}, which is not there" in check_folder(folder)[0]
+
+
+def test_texts_come_with_their_generation_config(tiny_config, tmp_path):
+    tokenizer = train_tokenizer(["a cat is an animal"], 120)
+    config = tiny_config("t5_vqvae", vocab_size=len(tokenizer))
+    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(tmp_path / "final")
+    tokenizer.save_pretrained(tmp_path / "final")
+    figures = {"exact_match": 0.5, "bleu1": 0.25}
+    write_figures(tmp_path / "final.json", figures, definitions=TEXT_METRIC_DEFINITIONS)
+    folder = prepare_run(tmp_path, "me/texts", license="mit")
+    assert {"generation_config.json", "tokenizer.json"} <= set(published_files(folder))
+    assert check_folder(folder, "me/texts") == []
+
+
+def test_a_card_of_ones_own(run):
+    card, recipe = ROOT / "model_cards" / "gmvq-cifar10.md", "seed: 3\nmax_steps: 5"
+    figures = {"mse": 0.003, "psnr": 25.0, "ssim": 0.9, "perplexity": 9.0, "codebook_usage": 1.0}
+    write_figures(run / "best.json", figures | {"num_images": 10})
+    folder = prepare_run(run, "me/model", card=card, recipe=recipe)
+    assert check_folder(folder, "me/model") == []
+    assert f"```yaml\n{recipe}\n```" in (folder / "README.md").read_text()
+
+
+def test_what_a_run_lacks_has_a_name(run, tmp_path, tiny_config):
+    with pytest.raises(ValueError, match="absent holds no finished model"):
+        prepare_run(tmp_path / "absent", "me/model")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="taken holds something else"):
+        prepare_run(run, "me/model", tmp_path / "taken", license="mit")
+    assert (tmp_path / "taken" / "thesis.txt").is_file()
+    (run / "best.json").unlink()
+    with pytest.raises(ValueError, match=r"best.json is missing: .*scripts/evaluate.py"):
+        prepare_run(run, "me/model")
+    (run / "best" / "model.safetensors").unlink()
+    torch.save({}, run / "best" / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"best holds weights as a pickle \(pytorch_model.bin\)"):
+        prepare_run(run, "me/model")
+    write_figures(tmp_path / "prior.json", {"mse": 1.0})
+    config = TopicVQImageConfig(**tiny_config("topic_vq_image").to_diff_dict())
+    AutoModel.from_config(config).save_pretrained(tmp_path / "prior")
+    with pytest.raises(ValueError, match=r"'topic_vq_image', expected one of 'gmvq', 't5_vqvae'"):
+        prepare_run(tmp_path / "prior", "me/model")
+
+
+def test_a_failure_leaves_no_folder(run, monkeypatch):
+    monkeypatch.setattr("hf_vq.publishing.eval_result_entries", lambda record: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        prepare_run(run, "me/model", license="mit")
+    assert {path.name for path in run.iterdir() if path.is_dir()} == {
+        "best",
+        "final",
+        "checkpoint-1",
+    }
+
+
+def damage_record(folder):
+    record = json.loads((folder / "evaluation.json").read_text())
+    record["metrics"]["mse"] = 0.002
+    (folder / "evaluation.json").write_text(json.dumps(record))
+
+
+def lead_outside(folder):
+    (folder / "notes.txt").symlink_to("/etc/passwd")
+
+
+def name_a_shard_outside(folder):
+    index = {"weight_map": {"a": "../best/model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def truncate(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+
+
+def write_token(folder):
+    (folder / "notes.txt").write_text(f"login with {TOKEN}")
+
+
+DAMAGES = {
+    "mse is 0.003 in the card, but 0.002 in the evaluation record": damage_record,
+    "notes.txt is a link that leaves the folder": lead_outside,
+    "which is not in its folder": name_a_shard_outside,
+    "model.safetensors is truncated or damaged": truncate,
+    "notes.txt holds an access token": write_token,
+    "sub/weights.pt may hold a pickle: loading it can run any code": lambda folder: (
+        (folder / "sub").mkdir(),
+        torch.save({}, folder / "sub" / "weights.pt"),
+    ),
+    "it lacks README.md": lambda folder: (folder / "README.md").unlink(),
+    "it lacks config.json": lambda folder: (folder / "config.json").unlink(),
+    "it lacks weights in safetensors": lambda folder: (folder / "model.safetensors").unlink(),
+}
+
+
+@pytest.mark.parametrize("problem", DAMAGES)
+def test_a_folder_that_is_refused(folder, problem, monkeypatch, caplog):
+    monkeypatch.setattr(HfApi, "create_repo", lambda *args, **kwargs: pytest.fail("it went out"))
+    DAMAGES[problem](folder)
+    with pytest.raises(ValueError, match="hub is not ready to publish:") as caught:
+        hub.publish("me/model", folder)
+    assert problem in str(caught.value)
+    assert TOKEN not in str(caught.value) + caplog.text
+
+
+def test_the_token_in_use_is_found_whatever_its_form(folder, monkeypatch):
+    (folder / "notes.txt").write_text("a-token-of-another-kind")
+    assert check_folder(folder, "me/model") == []
+    assert (
+        "notes.txt holds an access token"
+        in check_folder(folder, token="a-token-of-another-kind")[0]
+    )
+    monkeypatch.setenv("HF_TOKEN", "a-token-of-another-kind")
+    assert "notes.txt holds an access token" in check_folder(folder)[0]
+
+
+def test_what_publish_asks_of_the_hub(folder, monkeypatch):
+    calls = []
+
+    def record(name, result=None):
+        def call(self, *args, **kwargs):
+            calls.append((name, self.token, args, kwargs))
+            return result
+
+        return call
+
+    commit = SimpleNamespace(commit_url="https://huggingface.co/me/model/commit/1")
+    monkeypatch.setattr(HfApi, "create_repo", record("create_repo"))
+    monkeypatch.setattr(HfApi, "create_branch", record("create_branch"))
+    monkeypatch.setattr(HfApi, "upload_folder", record("upload_folder", commit))
+    assert hub.publish("me/model", folder, private=True, revision="next", token=TOKEN) is commit
+    create, branch, upload = calls
+    assert create == ("create_repo", TOKEN, ("me/model",), {"private": True, "exist_ok": True})
+    assert branch[3] == {"branch": "next", "exist_ok": True}
+    assert upload[3]["folder_path"] == folder
+    assert upload[3]["revision"] == "next"
+    assert {"checkpoint*/**", "optimizer.*"} <= set(upload[3]["ignore_patterns"])
+    del calls[:]
+    hub.publish("me/model", folder, create_pr=True)
+    assert [call[0] for call in calls] == ["create_repo", "upload_folder"]
+    assert calls[1][3]["create_pr"] is True
+    with pytest.raises(ValueError, match=r"a pull request goes to main, not to 'next'"):
+        hub.publish("me/model", folder, create_pr=True, revision="next")
+
+
+def test_the_script_shows_what_it_would_publish(run, tmp_path, capsys, monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    target = tmp_path / "shown"
+    arguments = [str(run), "me/model", "--dry-run", "--folder", str(target)]
+    assert script.main([*arguments, "--license", "mit"]) == target
+    output = capsys.readouterr()
+    for name in published_files(target):
+        size = (target / name).stat().st_size
+        assert f"{size:>12,}  {name}\n" in output.out
+    with pytest.raises(SystemExit):
+        script.main(arguments)
+    refused = capsys.readouterr()
+    assert "it would be refused:\n- the card states no license" in refused.err
+    written = b"".join(path.read_bytes() for path in target.rglob("*") if path.is_file())
+    shown = output.out + output.err + refused.out + refused.err + caplog.text
+    assert TOKEN not in shown
+    assert TOKEN.encode() not in written
+
+
+def test_we_never_trust_remote_code():
+    """Only users do: no call of ours passes `trust_remote_code`."""
+    for file in [*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.keyword):
+                assert node.arg != "trust_remote_code", f"{file.name}:{node.value.lineno}"
+
+
+def test_we_never_unpickle():
+    """No call of ours reads a pickle: `torch.load` and its kin."""
+    loaders = {("torch", "load"), ("pickle", "load"), ("pickle", "loads"), ("joblib", "load")}
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert (node.value.id, node.attr) not in loaders, f"{file.name}:{node.lineno}"
