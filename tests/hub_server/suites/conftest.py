@@ -22,7 +22,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 # First, since what comes later reads the address of the Hub.
-from hub_server.client_process import PORT  # noqa: E402, I001
+from hub_server.suites.client_process import PORT  # noqa: E402, I001
 
 from hub_server import HubServer  # noqa: E402
 from hub_server.tokens import ANN, BOB, READ_ONLY  # noqa: E402
@@ -49,6 +49,8 @@ def hub(running_hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", ANN)
     running_hub.faults.clear()
     running_hub.requests.clear()
+    running_hub.storage.repositories.clear()
+    running_hub.storage.objects.clear()
     running_hub.page_size, running_hub.part_size = 1000, 1 << 20
     yield running_hub
     assert running_hub.errors == []
