@@ -33,9 +33,9 @@ class TopicModelingPipeline(Pipeline):
     # {"topics": [{"topic": 4, "label": "space, nasa, orbit", "score": 0.71, "words": [...]}, ...], "num_words": 3}
     ```
 
-    A document of any length is read whole. One without any word (`num_words` is 0) gets the topics that documents have
-    on average. The model is put into eval mode. The extra `topics` of hf_vq finds words and encodes them, so that a
-    repository on the Hub with this pipeline asks its users for hf_vq.
+    A document of any length is read whole. One without any word (`num_words` is 0) gets the proportions of the prior,
+    which documents have before they are read. The model is put into eval mode. The extra `topics` of hf_vq finds words
+    and encodes them, so that a repository on the Hub with this pipeline asks its users for hf_vq.
 
     Args:
         encoder: Where the encoder of the model is, if it has moved, or itself. Another one is refused.

@@ -241,6 +241,37 @@ def test_scores(topics, subjects):
     )
 
 
+def test_scores_say_which_documents_they_are_of(topics, documents, subjects):
+    learned = {row["score"]: row["definition"] for row in topics.evaluate(subjects)}
+    assert "held-out" not in " ".join(learned.values())
+    assert "the documents that the topics were learned from" in learned["top_purity"]
+    others = {row["score"]: row["definition"] for row in topics.evaluate(subjects, documents)}
+    assert "held-out" in others["top_purity"]
+
+
+def test_coherence_is_counted_in_chosen_texts(topics, documents, subjects, trained_folder):
+    def npmi(table):
+        return {row["score"]: row["value"] for row in table}["npmi"]
+
+    own = npmi(topics.evaluate())
+    # In these texts the words of a subject are always neighbors.
+    together = [" ".join(sorted(set(text.split()))) for text in documents]
+    assert npmi(topics.evaluate(reference=together)) > own
+    loaded = TopicVQ.from_pretrained(trained_folder)
+    assert npmi(loaded.evaluate(documents=documents[:9], reference=documents)) == own
+    with pytest.raises(ValueError, match="12 words of the topics, such as 'bake', occur in no tex"):
+        loaded.evaluate(documents=documents[::3])
+    with pytest.raises(ValueError, match="labels has 5 entries for 90 documents"):
+        topics.evaluate(subjects[:5])
+
+
+def test_a_query_without_a_word_is_near_to_nothing(topics, caplog):
+    with caplog.at_level(logging.WARNING, logger="hf_vq.topics"):
+        table = topics.find_topics("?!")
+    assert "no word of '?!' is one that the encoder reads" in caplog.text
+    assert [row["similarity"] for row in table] == [0, 0, 0]
+
+
 def test_numbers_of_topics_are_compared(options, documents):
     table = search_num_topics(TopicVQ(**options), documents, [2, 3])
     assert [row["num_topics"] for row in table] == [2, 3]
@@ -274,8 +305,11 @@ def test_pictures(topics, documents, tmp_path, ending):
     for kind, chosen in choices.items():
         path = topics.save_picture(kind, tmp_path / f"{kind}.{ending}", **chosen)
         assert path.stat().st_size > 1000
+    assert topics.save_picture("hierarchy", tmp_path / "new" / f"tree.{ending}").is_file()
     with pytest.raises(ValueError, match="kind is 'bars'"):
         topics.save_picture("bars", tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"expected an ending such as \.html or \.png"):
+        topics.save_picture("topics", tmp_path / "x")
 
 
 def test_further_documents_change_the_topics_a_little(topics, documents, options):
@@ -408,8 +442,9 @@ def test_what_is_no_list_of_texts(topics, fast, wrong, message):
 @pytest.mark.parametrize(
     ("texts", "num_topics", "message"),
     [
-        (["moon rocket moon"], 1, "too few for vectors|expected at least 2"),
-        (["moon rocket star"] * 9, 2, r"1 of 9 documents has words .*expected at least 2"),
+        (["moon rocket moon"], 1, r"there is one document \(n_samples=1\), expected at least 2"),
+        (["moon rocket star"] * 9, 2, "there is one document, however often it is repeated"),
+        (["moon rocket star", "?!"] * 5, 2, r"1 of 10 documents has words .*expected at least 2"),
         (["moon rocket star", "goal team star", "?!"] * 5, 3, "num_topics is 3, but only 2 of 15"),
         (["?!", "..."], 2, "no vocabulary"),
     ],
@@ -550,6 +585,10 @@ def test_an_encoder_of_transformers(fast, documents, encoder_folder, tmp_path):
     other = TopicVQ.from_pretrained(tmp_path / "saved", encoder=moved)
     with pytest.raises(ValueError, match="was trained with the encoder .* of fingerprint"):
         other.transform(documents)
+    shutil.rmtree(moved)
+    lost = TopicVQ.from_pretrained(tmp_path / "saved", encoder=moved)
+    with pytest.raises(OSError, match="was not found.*pass encoder, where it is"):
+        lost.transform(documents)
     with pytest.raises(ValueError, match="encoder_dtype is 'float99'"):
         fast(encoder=str(encoder_folder), encoder_dtype="float99").fit(documents)
 

@@ -118,13 +118,19 @@ def _contextual(name: str | Path, config: TopicVQConfig, dtype: str | None) -> C
     precision = None if dtype is None else getattr(torch, str(dtype), None)
     if dtype is not None and not isinstance(precision, torch.dtype):
         raise ValueError(f"encoder_dtype is {dtype!r}, expected 'float32', 'bfloat16' or 'float16'")
-    return ContextualEncoder(
-        name,
-        revision=config.encoder_revision,
-        layer=config.encoder_layer,
-        pooling=str(config.word_pooling),
-        dtype=precision,
-    )
+    try:
+        return ContextualEncoder(
+            name,
+            revision=config.encoder_revision,
+            layer=config.encoder_layer,
+            pooling=str(config.word_pooling),
+            dtype=precision,
+        )
+    except OSError as error:
+        raise OSError(
+            f"the encoder {str(name)!r} was not found, neither as a folder nor on the Hub: if it has moved, pass "
+            f"encoder, where it is; {CORPUS_ENCODER!r} needs none"
+        ) from error
 
 
 __all__ = ["CORPUS_ENCODER", "check_encoder", "encoder_facts", "load_encoder", "make_encoder"]

@@ -152,6 +152,7 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
                 encoder reads `documents`.
         """
         texts, others = checks.read_views(documents, bow_text)
+        checks.check_several(texts)
         training = self._training()
         counted = texts if others is None else others
         self.processor_ = self._fit_processor(counted)
@@ -179,6 +180,8 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         topic_epochs: float = 5.0,
     ) -> "TopicVQ":
         """Goes on learning from further documents; codes, vocabulary and merged topics stay as they are.
+
+        Tables are then of these documents where none are given. There must be at least as many as topics.
 
         Args:
             documents: Texts.

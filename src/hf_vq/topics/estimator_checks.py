@@ -98,6 +98,15 @@ def check_num_topics(num_topics: Any) -> None:
         raise ValueError(f"num_topics is {num_topics!r}, expected a whole number of at least 1")
 
 
+def check_several(texts: Sequence[str]) -> None:
+    """Refuses a single text, or copies of it, before a word of its vocabulary could be missed."""
+    if len(set(texts)) < 2:
+        copies = "" if len(texts) == 1 else ", however often it is repeated"
+        raise ValueError(
+            f"there is one document{copies} (n_samples={len(texts)}), expected at least 2 that differ"
+        )
+
+
 def check_size(texts: Sequence[str], num_words: np.ndarray, num_topics: int) -> None:
     """Refuses fewer documents than topics: those that differ and have words count."""
     found = {text for text, number in zip(texts, num_words, strict=True) if number}
@@ -174,6 +183,7 @@ def _known(name: str, options: Mapping[str, Any] | None, known: set[str]) -> dic
 
 __all__ = [
     "check_num_topics",
+    "check_several",
     "check_size",
     "make_config",
     "model_options",

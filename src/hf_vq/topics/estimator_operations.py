@@ -13,6 +13,8 @@
 # limitations under the License.
 """What users do with the topics of a trained estimator: tables, merging, labels, new documents, pictures."""
 
+import logging
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hf_vq.latent_tables import OperationTable
 
+from . import estimator_checks as checks
 from . import operations, tables
 from .coherence import CoherenceReference
 from .evaluation import TOPIC_METRIC_DEFINITIONS, evaluate_topics
@@ -37,6 +40,8 @@ from .reading import (
     read_words,
 )
 from .scoring import TermsOf
+
+logger = logging.getLogger(__name__)
 
 PICTURES = ("topics", "map", "hierarchy", "similarity", "over_time", "document")
 Documents = Iterable[str] | PlacedDocuments | None
@@ -114,9 +119,14 @@ class TopicOperations:
         return tables.representative_documents(self.topics_, placed, topic, num_documents)
 
     def find_topics(self, query: str, top_n: int = 5) -> OperationTable:
-        """The topics nearest to a text, a word or a whole document."""
+        """The topics nearest to a text, a word or a whole document; all alike, with a warning, if it has no word."""
         check_is_fitted(self, "model_")
         counts = self._count_codes([query])[0]
+        if not counts.any():
+            logger.warning(
+                "no word of %r is one that the encoder reads, so no topic is nearer than another",
+                query,
+            )
         return tables.search_table(self.topics_, query, query_point(self.model_, counts), top_n)
 
     def similar_topics(self) -> OperationTable:
@@ -192,24 +202,58 @@ class TopicOperations:
         return operations.octis_output(self.topics_, learned, tested, top_n)
 
     def evaluate(
-        self, labels: Sequence[Hashable] | None = None, documents: Documents = None
+        self,
+        labels: Sequence[Hashable] | None = None,
+        documents: Documents = None,
+        *,
+        reference: Iterable[str] | None = None,
     ) -> OperationTable:
         """Scores of the topics, and of how well they match labels that were never learned from.
 
-        Coherence is counted in the documents that the topics were learned from, if they are known. Topics need ten
-        words at least.
+        Args:
+            labels: A class for each document.
+            documents: Best held-out ones.
+            reference: Texts in which coherence counts the words of topics; those that the topics were learned from, as
+                far as they are known, else `documents`. Every one of these words must occur there, and topics need ten
+                words at least.
         """
         placed = self.place(documents)
+        if labels is not None and len(labels) != len(placed):
+            raise ValueError(
+                f"labels has {len(labels)} entries for {len(placed)} documents, expected one for each"
+            )
         words = [self.topics_.top_words(topic, 25) for topic in range(len(self.topics_))]
-        texts = TermsOf((self._learned or placed).counted_texts, self.processor_)
-        reference = CoherenceReference(texts, sorted({word for topic in words for word in topic}))
-        figures = evaluate_topics(
-            words, reference, topic_proportions=placed.topic_proportions, labels=labels
+        distinct = sorted({word for topic in words for word in topic})
+        counted = (self._learned or placed).counted_texts
+        texts = TermsOf(
+            counted if reference is None else checks.read_texts(reference), self.processor_
         )
+        windows = CoherenceReference(texts, distinct)
+        absent = [
+            word for word, found in zip(distinct, windows.word_windows, strict=True) if not found
+        ]
+        if absent:
+            raise ValueError(
+                f"{len(absent)} words of the topics, such as {absent[0]!r}, occur in no text that coherence is counted "
+                "in: pass reference, best the documents that the topics were learned from"
+            )
+        figures = evaluate_topics(
+            words, windows, topic_proportions=placed.topic_proportions, labels=labels
+        )
+        # The definitions are those of records, which are always about other documents.
+        own = "the documents that the topics were learned from"
         return OperationTable(
             "scores",
             [
-                {"score": name, "value": value, "definition": TOPIC_METRIC_DEFINITIONS[name]}
+                {
+                    "score": name,
+                    "value": value,
+                    "definition": TOPIC_METRIC_DEFINITIONS[name]
+                    if documents is not None
+                    else re.sub(
+                        r"(some )?held-out documents?", own, TOPIC_METRIC_DEFINITIONS[name]
+                    ),
+                }
                 for name, value in figures.items()
             ],
         )
@@ -294,6 +338,9 @@ class TopicOperations:
         if kind not in PICTURES:
             raise ValueError(f"kind is {kind!r}, expected one of {PICTURES}")
         path = Path(path)
+        if not path.suffix:
+            raise ValueError(f"path is {str(path)!r}, expected an ending such as .html or .png")
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Here, since both need an extra that nothing else needs.
         if path.suffix == ".html":
             from . import html_plots
