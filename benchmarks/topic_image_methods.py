@@ -40,6 +40,10 @@ LABELS = {
 TOPICAL = ("topics", "published", "pixelcnn")
 
 
+# That topics start as clusters of.
+STARTING_IMAGES = 10_000
+
+
 @dataclass(frozen=True)
 class Budget:
     """What every method is trained with.
@@ -77,12 +81,12 @@ def build_model(name: str, budget: Budget, codebook: torch.Tensor, grid_size: Se
     if name == "pixelcnn":
         width, layers = budget.pixelcnn_width, budget.pixelcnn_layers
         return TopicPixelCNN(codebook, tuple(grid_size), budget.num_topics, width, layers)
-    # Labels and clusters are told as topics are, but by a learned vector each: they consist of no codes.
-    special: dict[str, Any] = {} if name in TOPICAL else {"topic_condition": "embedding"}
+    # Labels and clusters are told as topics are; what raises which codes is then learned from the prior alone.
+    special: dict[str, Any] = {}
     if name == "published":
         special["variant"] = "published"
     if name == "unconditional":
-        special["condition_dropout"] = 0.0
+        special |= {"condition": "prefix", "condition_dropout": 0.0}
     # One pass over the images or little more: there is nothing that dropout could help against.
     no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     config = TopicVQImageConfig(
@@ -126,6 +130,11 @@ class ImageMethod:
         if name != "pixelcnn":
             counts = torch.bincount(train.codes.flatten(), minlength=len(codebook))
             self.model.set_background(counts)
+            if name == "topics":
+                sample = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+                self.model.initialize_topics(
+                    train.codes[sample[:STARTING_IMAGES]], torch.Generator().manual_seed(seed)
+                )
             self.model.begin_training(budget.steps)
         # The prior runs in bfloat16, several times as fast on a CPU; topics and losses stay in float32.
         in_bfloat16 = torch.autocast("cpu", torch.bfloat16)
@@ -143,6 +152,11 @@ class ImageMethod:
     def can_be_guided(self) -> bool:
         """Whether it has learned to go without the condition."""
         return self.name != "pixelcnn" and bool(self.model.config.condition_dropout)
+
+    @property
+    def temperature(self) -> float:
+        """Of the softmax that makes proportions."""
+        return 1.0 if self.name == "pixelcnn" else float(self.model.config.topic_temperature)
 
     def condition(self, codes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """What it is told about these images, `(N, K)`."""

@@ -165,7 +165,7 @@ def likelihood_scores(conditions: Conditions, subset: int) -> dict[str, float]:
     mean, log_variance = method.posterior(part.codes)
     kl = bits_per_code(-method.model.prior.divergence(mean, log_variance), part.codes)
     torch.manual_seed(0)
-    drawn = bits(sample_proportions(mean, log_variance), size)
+    drawn = bits(sample_proportions(mean, log_variance, method.temperature), size)
     figures |= {"kl_bits": kl.mean().item(), "bits_bound": (drawn + kl).mean().item()}
     references = {
         "mirror": conditions.mirror(),
@@ -225,7 +225,8 @@ def sample_scores(
     if method.is_topical:
         prior = method.model.prior
         noise = torch.randn(len(rows), len(prior.mean), generator=conditions.generator)
-        drawn = (prior.mean + (0.5 * prior.log_variance).exp() * noise).detach().softmax(dim=-1)
+        draws = (prior.mean + (0.5 * prior.log_variance).exp() * noise).detach()
+        drawn = (draws / method.temperature).softmax(dim=-1)
         features = decoder.features(method.sample(drawn, seed))
         figures["frechet_prior"] = frechet(features, part.image_features)
     return figures

@@ -96,6 +96,8 @@ class DataConfig:
     samples_per_topic: int = option(16, "Images drawn for each topic to test; 0 for none.")
 
 
+# Topics start as clusters of so many images, which takes seconds.
+STARTING_IMAGES = 10_000
 # What the tokenizer or a user's later wishes decide.
 NOT_OPTIONS = {
     "codebook_size",
@@ -176,7 +178,7 @@ def load_codes(
 def build_model(
     options: dict[str, Any], tokenizer: ImageTokenizer, codes: CodeGrids, num_steps: int, seed: int
 ) -> TopicVQForImageGeneration:
-    """Return a new model for the tokenizer, its background set to the shares of codes."""
+    """Return a new model for the tokenizer that has seen what starts topics and their background."""
     config = TopicVQImageConfig(
         **options,
         codebook_size=tokenizer.codebook_size,
@@ -188,6 +190,9 @@ def build_model(
     model = TopicVQForImageGeneration(config)
     model.set_codebook(tokenizer.codebook)
     model.set_background(torch.from_numpy(codes.counts()))
+    model.initialize_topics(
+        codes.sample(STARTING_IMAGES, seed), torch.Generator().manual_seed(seed)
+    )
     model.begin_training(num_steps)
     return model
 

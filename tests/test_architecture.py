@@ -77,6 +77,7 @@ IMPORTS: dict[str, set[str]] = {
     "src/hf_vq/models/topic_vq_image_layers.py": {
         "torch",
         "hf_vq.models.configuration_topic_vq_image",
+        "hf_vq.models.topic_inference",
     },
     "src/hf_vq/models/topic_vq_image_sampling.py": {
         "torch",
@@ -91,6 +92,7 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.models.topic_vq_image_layers",
         "hf_vq.models.topic_vq_image_sampling",
         "hf_vq.models.topic_vq_layers",
+        "hf_vq.models.vector_quantization",
     },
     "src/hf_vq/models/configuration_*.py": {"transformers", "huggingface_hub"},
     "src/hf_vq/models/modeling_*.py": {

@@ -118,8 +118,6 @@ def fit(
             hidden_size=64,
             num_hidden_layers=2,
             num_attention_heads=4,
-            inference_channels=32,
-            inference_hidden_sizes=[64],
             # Four codes tell less than topics cost at full weight: the decoder would do without them.
             kl_loss_weight=0.3,
             tokenizer_fingerprint=tokenizer.fingerprint,
@@ -127,6 +125,7 @@ def fit(
     )
     model.set_codebook(tokenizer.codebook)
     model.set_background(torch.from_numpy(codes.counts()))
+    model.initialize_topics(codes.tensor(), torch.Generator().manual_seed(config.seed))
     model.begin_training(config.image_topic_max_steps)
     training = TrainingConfig(
         output_dir=str(folder),

@@ -199,10 +199,11 @@ FACTS = {
         variants={
             "recommended": {"variant": "recommended"},
             "published": {"variant": "published"},
-            "bag_of_neighbors": {
-                "inference_network": "bag",
+            "map_of_neighbors": {
+                "inference_network": "map",
                 "codes_per_position": 3,
-                "topic_condition": "embedding",
+                "topic_condition": "codebook",
+                "condition": "prefix",
                 "code_keep_probability": 0.7,
             },
         },

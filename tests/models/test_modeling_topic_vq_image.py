@@ -39,6 +39,7 @@ from hf_vq.models.topic_vq_image_layers import shift_layers
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "topic_images.md").read_text()
+CONDITIONS = ("prefix", "prefix_and_layers", "prefix_and_logits")
 LLAMA = {"model_type": "llama", "intermediate_size": 16, "num_key_value_heads": 1}
 
 
@@ -68,24 +69,42 @@ def generators(*seeds):
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def plain_logits(model, codes, vectors):
+def plain_logits(model, codes, told):
     """Of the next code after `codes` `(t,)`, from the decoder alone, without a cache."""
+    vectors, code_shifts = told
     embeddings = model.get_input_embeddings()(codes[None])
     inputs = torch.cat([model.condition.prefix(vectors)[None, None], embeddings], dim=1)
     shifts = [layer(vectors)[None, None] for layer in model.condition.layers]
     more = {"topic_shifts": shifts} if shifts else {}
-    return model.decoder(inputs_embeds=inputs, use_cache=False, **more).logits[0, -1]
+    return model.decoder(inputs_embeds=inputs, use_cache=False, **more).logits[0, -1] + code_shifts
 
 
-def vectors_of(model, proportions):
-    """Eq. (I5) for one image."""
-    codebook = model.codebook / model.codebook.square().mean().sqrt()
-    mixed = sum(
-        proportions[k] * model.topic_codes[k, j] * codebook[j]
-        for k in range(model.config.num_topics)
-        for j in range(model.config.codebook_size)
+def told(model, proportions):
+    """Eq. (I5) and (I8) for one image."""
+    config = model.config
+    if config.topic_condition == "embedding":
+        rows = model.condition.topic_embeddings
+    else:
+        codebook = model.codebook / model.codebook.square().mean().sqrt()
+        rows = [
+            sum(model.topic_codes[k, j] * codebook[j] for j in range(config.codebook_size))
+            for k in range(config.num_topics)
+        ]
+    mixed = sum(share * row for share, row in zip(proportions, rows, strict=True))
+    vectors = F.layer_norm(mixed, mixed.shape)
+    if config.condition != "prefix_and_logits":
+        return vectors, 0.0
+    bias = model.code_mixture.bias
+    background = bias.softmax(dim=0)
+    shares = sum(
+        share * (row + bias).softmax(dim=0)
+        for share, row in zip(proportions, model.topic_codes, strict=True)
     )
-    return F.layer_norm(mixed, mixed.shape)
+    return vectors, model.condition.logit_scale * (shares / background).log()
+
+
+def told_nothing(model):
+    return model.condition.no_topic, 0.0
 
 
 class TestConfig:
@@ -95,7 +114,7 @@ class TestConfig:
         expected = IMAGE_VARIANTS[variant] | {"topic_dropout": 0.3}
         assert {name: getattr(config, name) for name in expected} == expected
         config.inference_hidden_sizes.append(1)
-        assert TopicVQImageConfig(variant=variant).inference_hidden_sizes[-1] != 1
+        assert 1 not in TopicVQImageConfig(variant=variant).inference_hidden_sizes
 
     def test_the_sizes_of_the_decoder_stand_in_one_place(self, tmp_path):
         given = {"model_type": "gpt2", "n_embd": 24, "n_layer": 3, "n_head": 4, "attn_pdrop": 0.0}
@@ -119,6 +138,7 @@ class TestConfig:
             ({"num_topics": 0}, "num_topics is 0, expected at least 1"),
             ({"grid_size": [8]}, "grid_size is .8., expected rows and columns"),
             ({"grid_size": [8, 0]}, "expected rows and columns"),
+            ({"topic_combination": "product"}, "expected 'mixture' with condition="),
             ({"condition": "suffix"}, "condition is 'suffix', expected one of"),
             ({"condition_dropout": 1.0}, "condition_dropout is 1.0, expected a number from 0 to"),
             ({"code_keep_probability": 0.0}, "expected a number above 0, at most 1"),
@@ -147,7 +167,7 @@ class TestDecoder:
             torch.testing.assert_close(std, expected, rtol=0.1, atol=0, msg=name)
         assert ours.lm_head.weight is not ours.transformer.wte.weight
 
-    @pytest.mark.parametrize("condition", ["prefix", "prefix_and_layers"])
+    @pytest.mark.parametrize("condition", CONDITIONS)
     @pytest.mark.parametrize("decoder", [None, LLAMA], ids=["gpt2", "llama"])
     def test_other_decoders_save_load_and_generate(self, make, tmp_path, decoder, condition):
         options = {"num_attention_heads": 2, "tie_word_embeddings": True}
@@ -169,17 +189,18 @@ class TestDecoder:
 
 
 class TestLosses:
-    @pytest.mark.parametrize("condition", ["prefix", "prefix_and_layers"])
-    def test_the_prior_is_the_decoder_code_by_code(self, make, condition):
-        model = make(condition=condition)
+    @pytest.mark.parametrize("topic_condition", ["codebook", "embedding"])
+    @pytest.mark.parametrize("condition", CONDITIONS)
+    def test_the_prior_is_the_decoder_code_by_code(self, make, condition, topic_condition):
+        model = make(condition=condition, topic_condition=topic_condition)
         codes, topics = some_codes(model, 3), some_topics(model, 3)
         with torch.no_grad():
             expected = torch.zeros(3, model.config.num_positions)
             for image in range(3):
-                vectors = vectors_of(model, topics[image])
+                heard = told(model, topics[image])
                 row = codes[image].flatten()
                 for t, code in enumerate(row):
-                    logits = plain_logits(model, row[:t], vectors)
+                    logits = plain_logits(model, row[:t], heard)
                     expected[image, t] = logits.log_softmax(dim=-1)[code]
             output = model(codes=codes, topic_proportions=topics, output_logits=True)
         found = model.log_likelihood(codes, topics, per_position=True)
@@ -195,7 +216,10 @@ class TestLosses:
     @pytest.mark.parametrize("number", [1, 3])
     def test_the_bag_of_codes(self, make, combination, number):
         model = make(
-            topic_combination=combination, codes_per_position=number, background="log_frequency"
+            topic_combination=combination,
+            codes_per_position=number,
+            background="log_frequency",
+            condition="prefix",
         )
         codes = some_codes(model)
         output = model(codes=codes)
@@ -242,12 +266,14 @@ class TestLosses:
         torch.testing.assert_close(output.loss, expected)
 
     @pytest.mark.parametrize("network", ["map", "one_hot", "bag"])
-    @pytest.mark.parametrize("condition", ["prefix", "prefix_and_layers"])
+    @pytest.mark.parametrize("condition", CONDITIONS)
     def test_the_prior_alone_teaches_topics_and_never_moves_the_codebook(
         self, make, network, condition
     ):
         # Defect T27: the cross-entropy of the authors' prior gives the topics no gradient.
-        model = make(inference_network=network, condition=condition).train()
+        told = "embedding" if condition == "prefix_and_logits" else "codebook"
+        options = {"inference_network": network, "condition": condition, "topic_condition": told}
+        model = make(**options).train()
         model.codebook.requires_grad_(True)
         model(codes=some_codes(model)).prior_loss.backward()
         assert model.topic_codes.grad.any()
@@ -261,16 +287,14 @@ class TestLosses:
         assert all(parameter.grad is None for parameter in model.inference.parameters())
         assert model.decoder.get_input_embeddings().weight.grad.any()
 
-    def test_the_gradient_to_given_proportions_is_that_of_differences(self, make):
+    @pytest.mark.parametrize("condition", ["prefix_and_layers", "prefix_and_logits"])
+    def test_the_gradient_to_given_proportions_is_that_of_differences(self, make, condition):
         # Defect T31: an addition in place on activations. In float64.
-        model = make(condition="prefix_and_layers")
-        model.condition.double(), model.decoder.double(), model.code_vectors.double()
-        model.topic_codes.data = model.topic_codes.data.double()
+        model = make(condition=condition).double()
         codes = some_codes(model, 2).flatten(1)
 
         def loss(proportions):
-            vectors = model.condition.embed(proportions, model.topic_codes, model.code_vectors)
-            logits = model._decode(codes, vectors).logits
+            logits, _ = model._decode(codes, model._signal(proportions))
             return F.cross_entropy(logits.flatten(0, 1), codes.flatten())
 
         topics = some_topics(model, 2).double().requires_grad_()
@@ -284,7 +308,7 @@ class TestLosses:
         kinds = logits.logits[:, 0].unique(dim=0).round(decimals=4).unique(dim=0)
         assert len(kinds) == 2
         with torch.no_grad():
-            plain = plain_logits(model, codes[0, 0, :0], model.condition.no_topic)
+            plain = plain_logits(model, codes[0, 0, :0], told_nothing(model))
         torch.testing.assert_close(
             (kinds - plain).abs().amax(dim=1).min(), torch.zeros(()), rtol=0, atol=1e-3
         )
@@ -345,7 +369,7 @@ class TestInference:
         with torch.no_grad():
             model.prior.mean.copy_(torch.tensor([2.0, 0.0, -1.0, 0.5]))
             model.prior.log_variance.fill_(-20.0)
-        expected = model.prior.mean.softmax(dim=0).expand(3, -1)
+        expected = (model.prior.mean / 0.3).softmax(dim=0).expand(3, -1)
         torch.testing.assert_close(model.sample_topics(3), expected, rtol=1e-3, atol=1e-4)
 
     def test_a_training_batch_of_one_is_refused_only_with_standardizing(self, make):
@@ -355,8 +379,42 @@ class TestInference:
         assert model(codes=some_codes(model, 1)).loss.isfinite()
 
 
+class TestStart:
+    def test_topics_start_as_clusters_and_the_network_as_products_with_them(self, make):
+        model = make(inference_hidden_sizes=[], num_topics=3)
+        kinds, size = torch.arange(60) % 3, model.config.codebook_size
+        codes = (5 * kinds[:, None] + torch.randint(5, (60, 6))).view(60, 2, 3)
+        before = model.prior.mean.clone()
+        model.initialize_topics(codes, torch.Generator().manual_seed(0))
+        assert torch.equal(model.prior.mean, before)
+        found = model.inference(codes.flatten(1), model.code_vectors)[0].argmax(dim=1)
+        assert len({(int(kind), int(topic)) for kind, topic in zip(kinds, found, strict=True)}) == 3
+        counts = torch.bincount(codes.flatten(), minlength=size) + 1e-3
+        shares = counts / counts.sum()
+        for topic in range(3):
+            own = torch.bincount(codes[found == topic].flatten(), minlength=size) + 50 * shares
+            expected = (own / own.sum() / shares).log()
+            torch.testing.assert_close(model.topic_codes[topic], expected, rtol=1e-4, atol=1e-4)
+        points = F.normalize(F.one_hot(codes.flatten(1), size).sum(dim=1).float().log1p(), dim=1)
+        points = F.normalize(points - points.mean(dim=0), dim=1)
+        centers = torch.stack([points[found == topic].mean(dim=0) for topic in range(3)])
+        expected = centers - centers.mean(dim=0)
+        torch.testing.assert_close(model.inference.mean.weight, expected, rtol=1e-4, atol=1e-4)
+        assert (model.inference.log_variance.bias == -2).all()
+
+    def test_a_start_at_random_is_left_alone(self, make):
+        model = make(topic_init="random")
+        before = copy.deepcopy(model.state_dict())
+        model.initialize_topics(some_codes(model))
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+    def test_too_few_images_are_named(self, make):
+        with pytest.raises(ValueError, match="there are 3 images for 4 topics to start from"):
+            make().initialize_topics(some_codes(make(), 3))
+
+
 class TestGeneration:
-    @pytest.mark.parametrize("condition", ["prefix", "prefix_and_layers"])
+    @pytest.mark.parametrize("condition", CONDITIONS)
     @pytest.mark.parametrize("guidance", [1.0, 0.0, 2.5])
     def test_greedy_with_and_without_cache_is_the_plain_loop(self, make, condition, guidance):
         model = make(condition=condition)
@@ -364,10 +422,10 @@ class TestGeneration:
         expected = []
         with torch.no_grad():
             for row in topics:
-                vectors, codes = vectors_of(model, row), torch.empty(0, dtype=torch.int64)
+                heard, codes = told(model, row), torch.empty(0, dtype=torch.int64)
                 for _ in range(model.config.num_positions):
-                    chosen = plain_logits(model, codes, vectors).log_softmax(dim=-1)
-                    without = plain_logits(model, codes, model.condition.no_topic)
+                    chosen = plain_logits(model, codes, heard).log_softmax(dim=-1)
+                    without = plain_logits(model, codes, told_nothing(model))
                     without = without.log_softmax(dim=-1)
                     scores = without + guidance * (chosen - without)
                     codes = torch.cat([codes, scores.argmax()[None]])
@@ -387,10 +445,10 @@ class TestGeneration:
         )
         with torch.no_grad():
             for seed, row in enumerate(topics):
-                vectors, codes = vectors_of(model, row), torch.empty(0, dtype=torch.int64)
+                heard, codes = told(model, row), torch.empty(0, dtype=torch.int64)
                 for uniform in torch.rand(6, generator=torch.Generator().manual_seed(seed)):
-                    chosen = plain_logits(model, codes, vectors).log_softmax(dim=-1)
-                    without = plain_logits(model, codes, model.condition.no_topic)
+                    chosen = plain_logits(model, codes, heard).log_softmax(dim=-1)
+                    without = plain_logits(model, codes, told_nothing(model))
                     without = without.log_softmax(dim=-1)
                     probs = ((without + guidance * (chosen - without)) / 0.8).softmax(dim=-1)
                     order = probs.argsort(descending=True)[:6]
@@ -419,7 +477,7 @@ class TestGeneration:
         topics = some_topics(model, 1).expand(4000, -1)
         codes = model.generate(topics, generator=torch.Generator().manual_seed(0)).flatten(1)
         with torch.no_grad():
-            probs = plain_logits(model, codes[0, :0], vectors_of(model, topics[0])).softmax(dim=-1)
+            probs = plain_logits(model, codes[0, :0], told(model, topics[0])).softmax(dim=-1)
         shares = torch.bincount(codes[:, 0], minlength=16) / 4000
         torch.testing.assert_close(shares, probs, rtol=0, atol=0.03)
 
@@ -589,7 +647,7 @@ class TestBadInput:
 
     def test_the_size_of_the_codebook_does_not_matter(self, make):
         # Codebooks start at U(-1/C, 1/C): their vectors must not vanish beside the eps of a layer norm.
-        model = make()
+        model = make(topic_condition="codebook", inference_network="map")
         codes, topics = some_codes(model), some_topics(model)
         expected = model.log_likelihood(codes, topics)
         model.set_codebook(1e-4 * model.codebook)
@@ -644,13 +702,12 @@ def test_planted_topics_are_found_help_the_prior_and_steer_it():
         hidden_size=32,
         num_hidden_layers=1,
         num_attention_heads=2,
-        inference_channels=16,
-        inference_hidden_sizes=[32],
     )
     model = TopicVQForImageGeneration(config)
     model.set_codebook(torch.randn(12, 6))
     _, codes = planted(2000)
     model.set_background(torch.bincount(codes.flatten(), minlength=12))
+    model.initialize_topics(codes, torch.Generator().manual_seed(0))
     fit(model, codes, 150)
     kinds, held_out = planted(500)
     topics = model.infer_topics(held_out)

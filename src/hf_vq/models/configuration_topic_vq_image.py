@@ -22,14 +22,17 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 # What a lever that is left at `None` becomes; see docs/topic_images.md.
 IMAGE_VARIANTS: dict[str, dict[str, Any]] = {
     "recommended": {
-        "inference_network": "map",
-        "inference_hidden_sizes": [256],
+        "inference_network": "bag",
+        "inference_hidden_sizes": [],
         "inference_dropout": 0.0,
         "posterior_standardization": "mean",
+        "topic_init": "clusters",
+        "topic_temperature": 0.3,
         "topic_dropout": 0.0,
         "topic_combination": "mixture",
         "background": "log_frequency",
-        "condition": "prefix",
+        "condition": "prefix_and_logits",
+        "topic_condition": "embedding",
         "condition_dropout": 0.1,
         "prior_teaches_topics": True,
         "prior_loss_scaling": "sum",
@@ -40,10 +43,13 @@ IMAGE_VARIANTS: dict[str, dict[str, Any]] = {
         "inference_hidden_sizes": [100, 100],
         "inference_dropout": 0.2,
         "posterior_standardization": "both",
+        "topic_init": "random",
+        "topic_temperature": 1.0,
         "topic_dropout": 0.0,
         "topic_combination": "product",
         "background": "none",
         "condition": "prefix_and_layers",
+        "topic_condition": "codebook",
         "condition_dropout": 0.0,
         "prior_teaches_topics": False,
         "prior_loss_scaling": "position_mean",
@@ -74,14 +80,16 @@ class TopicVQImageConfig(PreTrainedConfig):
             transformers that takes `inputs_embeds` will do. Sizes that it names take the place of those above.
         codes_per_position: n, how many nearest codes a code counts as, eq. (I3).
         expansion_temperature: of their weights.
-        condition: lever, `"prefix"` if topics are a token before the codes, or `"prefix_and_layers"` if they are
-            also added to the input of each layer, eq. (I7).
-        topic_condition: `"codebook"` if the decoder sees topics through the codes that they consist of,
+        condition: lever, `"prefix"` if topics are a token before the codes, `"prefix_and_layers"` if they are
+            also added to the input of each layer, eq. (I7), or `"prefix_and_logits"` if they also raise the logits of
+            their codes, eq. (I8).
+        topic_condition: lever, `"codebook"` if the decoder sees topics through the codes that they consist of,
             eq. (I5), or `"embedding"` for learned vectors.
+        logit_scale_init: what the learned scale of eq. (I8) starts as.
         condition_dropout: lever, probability that a learned vector of no topic takes the place of the topics in
             training. Above 0 the model can also generate without topics, and with guidance.
         prior_teaches_topics: lever, whether the decoder's likelihood has a gradient to topic proportions.
-        prior_loss_scaling: lever, `"sum"` over positions, eq. (I9), or their `"position_mean"`.
+        prior_loss_scaling: lever, `"sum"` over positions, eq. (I10), or their `"position_mean"`.
         code_keep_probability: with which the decoder sees an earlier code, in training.
         inference_network: lever, what reads the codes, eq. (I4): `"map"`, convolutions over their vectors,
             `"one_hot"`, one layer over the whole map, or `"bag"`, which knows no positions.
@@ -90,14 +98,15 @@ class TopicVQImageConfig(PreTrainedConfig):
         inference_dropout: lever, of what the last layers of the inference network read, in training.
         posterior_standardization: lever, what is standardized over the batch: the `"mean"` of the posterior,
             `"both"` mean and log-variance, or `"none"`.
-        topic_dropout: lever, of the topic proportions in eq. (I8), in training.
-        topic_temperature: of the softmax that makes proportions.
+        topic_init: lever, what topics start as: `"clusters"` of training images, eq. (I13), or `"random"`.
+        topic_dropout: lever, of the topic proportions in eq. (I9), in training.
+        topic_temperature: lever, of the softmax that makes proportions.
         prior_concentration: of the Dirichlet distribution whose softmax form the prior of topics starts as.
         prior_mean_init: added to the mean of that prior at its start.
         prior_learned: whether it is learned.
         topic_combination: lever, how the topics of an image combine to a bag of codes: `"mixture"` or `"product"`.
         background: lever, `"log_frequency"` adds a bias to the logits of a topic's codes, `"none"` has none.
-        code_loss_weight: weight of the bag of codes, eq. (I8).
+        code_loss_weight: weight of the bag of codes, eq. (I9).
         kl_loss_weight: weight of the divergence from the prior of topics.
         kl_warmup: lever, share of the training over which that weight rises from 0.
         tokenizer_fingerprint: what identifies the image tokenizer, so that another one can be refused.
@@ -122,7 +131,8 @@ class TopicVQImageConfig(PreTrainedConfig):
     codes_per_position: int = 1
     expansion_temperature: float | int = 0.1
     condition: str | None = None
-    topic_condition: str = "codebook"
+    topic_condition: str | None = None
+    logit_scale_init: float | int = 0.25
     condition_dropout: float | int | None = None
     prior_teaches_topics: bool | None = None
     prior_loss_scaling: str | None = None
@@ -132,8 +142,9 @@ class TopicVQImageConfig(PreTrainedConfig):
     inference_hidden_sizes: list[int] | None = None
     inference_dropout: float | int | None = None
     posterior_standardization: str | None = None
+    topic_init: str | None = None
     topic_dropout: float | int | None = None
-    topic_temperature: float | int = 1.0
+    topic_temperature: float | int | None = None
     prior_concentration: float | int = 1.0
     prior_mean_init: float | int = 0.0
     prior_learned: bool = True
@@ -181,7 +192,7 @@ class TopicVQImageConfig(PreTrainedConfig):
 
     @property
     def prior_loss_weight(self) -> float:
-        """Of the sum over positions, eq. (I9)."""
+        """Of the sum over positions, eq. (I10)."""
         return 1.0 if self.prior_loss_scaling == "sum" else 1 / self.num_positions
 
     def build_decoder_config(self) -> PreTrainedConfig:
@@ -211,7 +222,11 @@ class TopicVQImageConfig(PreTrainedConfig):
         below_one = "condition_dropout inference_dropout topic_dropout"
         for names, is_valid, expected in (
             (at_least_one, lambda value: value >= 1, "at least 1"),
-            ("code_loss_weight kl_loss_weight", lambda value: value >= 0, "at least 0"),
+            (
+                "code_loss_weight kl_loss_weight logit_scale_init",
+                lambda value: value >= 0,
+                "at least 0",
+            ),
             (positive, lambda value: value > 0, "a positive number"),
             (below_one, lambda value: 0 <= value < 1, "a number from 0 to below 1"),
             ("kl_warmup", lambda value: 0 <= value <= 1, "a number from 0 to 1"),
@@ -230,17 +245,23 @@ class TopicVQImageConfig(PreTrainedConfig):
     def validate_choices(self) -> None:
         """Refuse an unknown word, naming the known ones."""
         choices = {
-            "condition": ("prefix", "prefix_and_layers"),
+            "condition": ("prefix", "prefix_and_layers", "prefix_and_logits"),
             "topic_condition": ("codebook", "embedding"),
             "prior_loss_scaling": ("sum", "position_mean"),
             "inference_network": ("map", "one_hot", "bag"),
             "posterior_standardization": ("mean", "both", "none"),
+            "topic_init": ("clusters", "random"),
             "topic_combination": ("mixture", "product"),
             "background": ("log_frequency", "none"),
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {known}")
+        if self.condition == "prefix_and_logits" and self.topic_combination != "mixture":
+            raise ValueError(
+                f"topic_combination is {self.topic_combination!r}, expected 'mixture' with "
+                'condition="prefix_and_logits": logits of codes need the distribution of an image by itself'
+            )
 
     def validate_shapes(self) -> None:
         """Refuse shapes that cannot be built."""

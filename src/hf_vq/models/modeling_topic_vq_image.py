@@ -15,7 +15,8 @@
 
 An image is a map of codes of some image tokenizer. An inference network reads the map and tells its topics,
 which are distributions over codes, and a causal decoder of transformers writes the map, code by code, after a
-token that says the topics. Equation numbers refer to docs/topic_images.md.
+token that says the topics. Topics also make their own codes likelier. Equation numbers refer to
+docs/topic_images.md.
 """
 
 import copy
@@ -43,11 +44,15 @@ from .topic_vq_image_layers import (
     CodeMapInference,
     CodeVectors,
     TopicCondition,
+    TopicSignal,
+    bag_directions,
+    cluster_topics,
     shift_arguments,
     shift_layers,
 )
 from .topic_vq_image_sampling import DecoderSteps, draw_uniforms, warpers, write_codes
 from .topic_vq_layers import LossWarmup
+from .vector_quantization import kmeans, nearest_codes
 
 UNCONDITIONAL = "unconditional"
 # What `generate` knows of a generation configuration.
@@ -68,9 +73,9 @@ class TopicVQImageOutput(ModelOutput):
     """What `forward` returns; what was not asked for is `None`. Losses are means over images, in nats.
 
     Attributes:
-        loss: `()`, weighted sum of the losses below, eq. (I9).
+        loss: `()`, weighted sum of the losses below, eq. (I10).
         prior_loss: `()`, negative log-likelihood of an image's codes, a sum over positions, eq. (I6).
-        code_loss: `()`, negative log-likelihood of the bag of codes, eq. (I8).
+        code_loss: `()`, negative log-likelihood of the bag of codes, eq. (I9).
         kl_loss: `()`, divergence of the topics' posterior from their prior, before its weight and warm-up; 0 with
             given proportions.
         logits: `(B, T, C)`, of each code given those before it.
@@ -293,46 +298,58 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
             proportions = self._check_proportions(topic_proportions, len(codes))
         output["topic_proportions"] = proportions
         if return_loss or output_logits:
-            decoded = self._decode(codes, self._embed_topics(proportions), **kwargs)
+            logits, decoded = self._decode(codes, self._embed_topics(proportions), **kwargs)
             output |= {name: decoded.get(name) for name in ("hidden_states", "attentions")}
             if output_logits:
-                output["logits"] = decoded.logits
+                output["logits"] = logits
         if return_loss:
-            output |= self._losses(codes, decoded.logits, output)
+            output |= self._losses(codes, logits, output)
         return TopicVQImageOutput(**output)
 
-    def _embed_topics(self, proportions: torch.Tensor) -> torch.Tensor:
-        """Eq. (I5), in training with the dropout of eq. (I10)."""
+    def _embed_topics(self, proportions: torch.Tensor) -> TopicSignal:
+        """Eq. (I5) and (I8), in training with the dropout of eq. (I11)."""
         config: Any = self.config
         if not config.prior_teaches_topics:
             proportions = proportions.detach()
-        vectors = self.condition.embed(proportions, self.topic_codes, self.code_vectors)
-        if self.training and self.condition.no_topic is not None:
-            dropped = torch.rand(len(vectors), 1, device=vectors.device) < config.condition_dropout
-            vectors = torch.where(dropped, self.condition.no_topic, vectors)
-        return vectors
+        signal = self._signal(proportions)
+        if not self.training or self.condition.no_topic is None:
+            return signal
+        number = len(proportions)
+        dropped = torch.rand(number, 1, device=proportions.device) < config.condition_dropout
+        without = self.condition.without_topics(number, config.codebook_size)
+        return without.apply(lambda no, yes: torch.where(dropped, no, yes), signal)
 
-    def _decode(self, codes: torch.Tensor, vectors: torch.Tensor, **kwargs: Any) -> Any:
-        """The decoder's output, with logits `(B, T, C)` of each code given topics and the codes before it."""
+    def _signal(self, proportions: torch.Tensor) -> TopicSignal:
+        return self.condition.embed(
+            proportions, self.topic_codes, self.code_vectors, self.code_mixture
+        )
+
+    def _decode(
+        self, codes: torch.Tensor, signal: TopicSignal, **kwargs: Any
+    ) -> tuple[torch.Tensor, Any]:
+        """Logits `(B, T, C)` of each code given topics and the codes before it, and the decoder's output."""
         embeddings = self.get_input_embeddings()(codes[:, :-1])
         kept = self.config.code_keep_probability
         if self.training and kept < 1:
             mask = torch.rand(embeddings.shape[:2], device=embeddings.device) < kept
             embeddings = embeddings * mask[..., None]
-        prefix, shifts = self.condition(vectors, embeddings.dtype)
+        prefix, shifts = self.condition(signal.vectors, embeddings.dtype)
         for name in ("output_hidden_states", "output_attentions"):
             kwargs.setdefault(name, getattr(self.config, name))
-        return self.decoder(
+        decoded = self.decoder(
             inputs_embeds=torch.cat([prefix, embeddings], dim=1),
             use_cache=False,
             **shift_arguments(shifts),
             **kwargs,
         )
+        if signal.code_shifts is None:
+            return decoded.logits, decoded
+        return decoded.logits + signal.code_shifts[:, None], decoded
 
     def _losses(
         self, codes: torch.Tensor, logits: torch.Tensor, output: dict[str, Any]
     ) -> dict[str, torch.Tensor]:
-        """Eq. (I6), (I8), and their sum (I9)."""
+        """Eq. (I6), (I9), and their sum (I10)."""
         config: Any = self.config
         proportions = output["topic_proportions"]
         dropped = F.dropout(proportions, config.topic_dropout, self.training)
@@ -375,7 +392,7 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
             topic_proportions = self.infer_topics(codes)
         was_training = self.training
         self.eval()
-        logits = self._decode(codes, self._topic_vectors(topic_proportions, len(codes))).logits
+        logits, _ = self._decode(codes, self._told(topic_proportions, len(codes)))
         self.train(was_training)
         losses = F.cross_entropy(logits.float().transpose(1, 2), codes, reduction="none")
         return -losses if per_position else -losses.sum(dim=1)
@@ -407,7 +424,7 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
             logits_processor: processors of transformers to run before temperature, top-k and so on; as the codes so
                 far they get `(images, t)`.
             streamer: gets the codes `(images,)` of each new position by its `put`, and at last `end()`.
-            kwargs: `do_sample` (True), `temperature`, `top_k`, `top_p`, `min_p`, `guidance_scale`, eq. (I11),
+            kwargs: `do_sample` (True), `temperature`, `top_k`, `top_p`, `min_p`, `guidance_scale`, eq. (I12),
                 `num_return_sequences`, for each row of the above, and `use_cache`, as in a `GenerationConfig`.
         """
         options = self._generation_options(generation_config, kwargs)
@@ -430,12 +447,12 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
             topic_proportions = self._draw_topics(number, generator)
         was_training = self.training
         self.eval()
-        vectors = self._topic_vectors(topic_proportions, number)
+        signal = self._told(topic_proportions, number)
         if guidance != 1:
-            vectors = torch.cat([vectors, self._topic_vectors(UNCONDITIONAL, number)])
-        prefix, shifts = self.condition(vectors, self.get_input_embeddings().weight.dtype)
+            signal = signal.apply(lambda *two: torch.cat(two), self._told(UNCONDITIONAL, number))
+        prefix, shifts = self.condition(signal.vectors, self.get_input_embeddings().weight.dtype)
         use_cache = options.use_cache is not False
-        steps = DecoderSteps(self.decoder, prefix, shifts, guidance, use_cache)
+        steps = DecoderSteps(self.decoder, prefix, shifts, signal.code_shifts, guidance, use_cache)
         written = write_codes(
             steps, start, self.config.num_positions, processors, uniforms, streamer
         )
@@ -473,21 +490,15 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
             return torch.cat([self.sample_topics(1, each) for each in generator])
         return self.sample_topics(number, generator)
 
-    def _topic_vectors(self, topic_proportions: torch.Tensor | str, number: int) -> torch.Tensor:
-        """What the decoder gets of proportions, or in their place, `(images, width)`."""
+    def _told(self, topic_proportions: torch.Tensor | str, number: int) -> TopicSignal:
+        """What the decoder gets of proportions, or in their place."""
         if not isinstance(topic_proportions, str):
-            proportions = self._check_proportions(topic_proportions, number)
-            return self.condition.embed(proportions, self.topic_codes, self.code_vectors)
+            return self._signal(self._check_proportions(topic_proportions, number))
         if topic_proportions != UNCONDITIONAL:
             raise ValueError(
                 f"topic_proportions is {topic_proportions!r}, expected a tensor or {UNCONDITIONAL!r}"
             )
-        if self.condition.no_topic is None:
-            raise ValueError(
-                "this model was trained with condition_dropout=0, so it knows neither guidance nor images "
-                "without topics"
-            )
-        return self.condition.no_topic.expand(number, -1)
+        return self.condition.without_topics(number, self.config.codebook_size)
 
     # State
 
@@ -508,6 +519,31 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         if self.code_mixture.bias is not None:
             smoothed = code_frequencies.float() + 1
             self.code_mixture.bias.copy_(torch.log(smoothed / smoothed.sum()))
+
+    @torch.no_grad()
+    def initialize_topics(
+        self, codes: torch.LongTensor, generator: torch.Generator | None = None
+    ) -> None:
+        """Let topics start as clusters of training images, if the configuration asks for that; 10,000 are plenty.
+
+        Args:
+            codes: `(N, T)` or `(N, rows, columns)`, at least as many images as topics.
+            generator: source of randomness, on the CPU.
+        """
+        config: Any = self.config
+        if config.topic_init != "clusters":
+            return
+        codes = self._check_codes(codes)
+        if len(codes) < config.num_topics:
+            raise ValueError(
+                f"there are {len(codes)} images for {config.num_topics} topics to start from, expected as many at least"
+            )
+        bags = self.code_vectors.bag(codes)
+        points = bag_directions(bags)
+        points = F.normalize(points - points.mean(dim=0), dim=-1)
+        centers, _ = kmeans(points, config.num_topics, generator=generator)
+        self.topic_codes.copy_(cluster_topics(bags, nearest_codes(points, centers), len(centers)))
+        self.inference.start_at(centers)
 
     def begin_training(self, num_steps: int) -> None:
         """Let the weight of the divergence rise over the share `kl_warmup` of so many updates."""

@@ -16,14 +16,20 @@
 Equation numbers refer to docs/topic_images.md.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .configuration_topic_vq_image import TopicVQImageConfig
+from .topic_inference import BatchStandardization
+
+# Codes that each cluster of images is given beside its own, by how often they occur anywhere, eq. (I13).
+SMOOTHING = 50.0
+# Of the posterior that clusters start with, in logarithms: topics that drown in noise are never found again.
+STARTING_LOG_VARIANCE = -2.0
 
 
 class CodeVectors(nn.Module):
@@ -150,7 +156,21 @@ class BagOfCodesFeatures(nn.Module):
 
     def forward(self, codes: torch.Tensor, code_vectors: CodeVectors) -> torch.Tensor:
         """See the class."""
-        return F.normalize(code_vectors.bag(codes).log1p(), dim=-1)
+        return bag_directions(code_vectors.bag(codes))
+
+
+def bag_directions(bags: torch.Tensor) -> torch.Tensor:
+    """Logarithms of bags `(B, C)`, of norm 1."""
+    return F.normalize(bags.log1p(), dim=-1)
+
+
+def cluster_topics(bags: torch.Tensor, clusters: torch.Tensor, num_topics: int) -> torch.Tensor:
+    """Scores of codes `(K, C)`: what is special in the bags `(N, C)` of each cluster, eq. (I13)."""
+    frequencies = bags.sum(dim=0) + 1e-3
+    frequencies = frequencies / frequencies.sum()
+    totals = SMOOTHING * frequencies.expand(num_topics, -1)
+    totals = totals.index_add(0, clusters, bags)
+    return torch.log(totals / totals.sum(dim=1, keepdim=True) / frequencies)
 
 
 class CodeMapInference(nn.Module):
@@ -177,8 +197,15 @@ class CodeMapInference(nn.Module):
         # without the biases that standardizing would take away again
         self.mean = nn.Linear(widths[-1], topics, bias=kind == "none")
         self.log_variance = nn.Linear(widths[-1], topics, bias=kind != "both")
-        self.mean_norm = None if kind == "none" else nn.BatchNorm1d(topics, affine=False)
-        self.log_variance_norm = nn.BatchNorm1d(topics, affine=False) if kind == "both" else None
+        self.mean_norm = None if kind == "none" else BatchStandardization(topics)
+        self.log_variance_norm = BatchStandardization(topics) if kind == "both" else None
+
+    def start_at(self, centers: torch.Tensor) -> None:
+        """Begin with the clusters `(K, C)` that topics start as, eq. (I14), if the network is linear in the bag."""
+        if isinstance(self.features, BagOfCodesFeatures) and not self.layers:
+            self.mean.weight.copy_(centers - centers.mean(dim=0))
+        if self.log_variance.bias is not None:
+            self.log_variance.bias.fill_(STARTING_LOG_VARIANCE)
 
     def forward(
         self, codes: torch.Tensor, code_vectors: CodeVectors
@@ -201,8 +228,25 @@ class CodeMapInference(nn.Module):
         return mean, log_variance
 
 
+class TopicSignal(NamedTuple):
+    """What the decoder is told about the topics of some images.
+
+    Attributes:
+        vectors: `(B, width)`, eq. (I5).
+        code_shifts: `(B, C)`, what topics add to the logits of codes, eq. (I8), if they do.
+    """
+
+    vectors: torch.Tensor
+    code_shifts: torch.Tensor | None
+
+    def apply(self, change: Callable[..., torch.Tensor], *others: "TopicSignal") -> "TopicSignal":
+        """A function of the rows of this signal, and of the same parts of others."""
+        parts = zip(self, *others, strict=True)
+        return TopicSignal(*(None if part[0] is None else change(*part) for part in parts))
+
+
 class TopicCondition(nn.Module):
-    """Topic proportions `(B, K)` to what the decoder gets of them, eq. (I5)-(I7)."""
+    """Topic proportions `(B, K)` to what the decoder gets of them, eq. (I5)-(I8)."""
 
     def __init__(self, config: TopicVQImageConfig):
         """See the class."""
@@ -220,6 +264,9 @@ class TopicCondition(nn.Module):
             nn.Linear(width, hidden, bias=False)
             for _ in range(config.num_hidden_layers if in_layers else 0)
         )
+        self.logit_scale_init = config.logit_scale_init
+        in_logits = config.condition == "prefix_and_logits"
+        self.logit_scale = nn.Parameter(torch.empty(())) if in_logits else None
 
     def initial_values(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """What it has beside its layers, and what that starts as."""
@@ -227,14 +274,39 @@ class TopicCondition(nn.Module):
             yield self.topic_embeddings, torch.randn_like(self.topic_embeddings)
         if self.no_topic is not None:
             yield self.no_topic, torch.zeros_like(self.no_topic)
+        if self.logit_scale is not None:
+            yield self.logit_scale, torch.full_like(self.logit_scale, self.logit_scale_init)
 
     def embed(
-        self, proportions: torch.Tensor, topic_codes: torch.Tensor, code_vectors: CodeVectors
-    ) -> torch.Tensor:
-        """Proportions `(B, K)` to vectors `(B, width)`, eq. (I5)."""
+        self,
+        proportions: torch.Tensor,
+        topic_codes: torch.Tensor,
+        code_vectors: CodeVectors,
+        code_mixture: Any,
+    ) -> TopicSignal:
+        """Proportions `(B, K)` to vectors, eq. (I5), and shifts of logits, eq. (I8)."""
         if self.topic_embeddings is not None:
-            return self.norm(proportions @ self.topic_embeddings)
-        return self.norm(proportions @ (topic_codes @ code_vectors.vectors()))
+            vectors = self.norm(proportions @ self.topic_embeddings)
+        else:
+            vectors = self.norm(proportions @ (topic_codes @ code_vectors.vectors()))
+        if self.logit_scale is None:
+            return TopicSignal(vectors, None)
+        shifts = code_mixture.log_probabilities(proportions, topic_codes)
+        if code_mixture.bias is not None:
+            shifts = shifts - torch.log_softmax(code_mixture.bias, dim=-1)
+        return TopicSignal(vectors, self.logit_scale * shifts)
+
+    def without_topics(self, number: int, codebook_size: int) -> TopicSignal:
+        """What takes the place of topics, eq. (I11), for so many images."""
+        if self.no_topic is None:
+            raise ValueError(
+                "this model was trained with condition_dropout=0, so it knows neither guidance nor images "
+                "without topics"
+            )
+        vectors = self.no_topic.expand(number, -1)
+        if self.logit_scale is None:
+            return TopicSignal(vectors, None)
+        return TopicSignal(vectors, vectors.new_zeros(number, codebook_size))
 
     def forward(
         self, vectors: torch.Tensor, dtype: torch.dtype

@@ -55,7 +55,8 @@ class DecoderSteps:
         decoder: of transformers.
         prefix: its first token, `(B, 1, hidden)`; with guidance `(2 B, 1, hidden)`, the second half without topics.
         shifts: what its layers add, see `ShiftedLayer`.
-        guidance: s of eq. (I11).
+        code_shifts: what topics add to the logits, `(B, C)` or `(2 B, C)`, if they do, eq. (I8).
+        guidance: s of eq. (I12).
         use_cache: whether to keep keys and values.
     """
 
@@ -64,6 +65,7 @@ class DecoderSteps:
         decoder: Any,
         prefix: torch.Tensor,
         shifts: list[torch.Tensor],
+        code_shifts: torch.Tensor | None,
         guidance: float,
         use_cache: bool,
     ):
@@ -71,6 +73,7 @@ class DecoderSteps:
         self.decoder, self.embed = decoder, decoder.get_input_embeddings()
         self.inputs = prefix
         self.arguments = shift_arguments(shifts)
+        self.code_shifts = code_shifts
         self.guidance = guidance
         self.cache = DynamicCache(config=self.decoder.config) if use_cache else None
 
@@ -88,6 +91,8 @@ class DecoderSteps:
         )
         self.inputs = inputs if self.cache is None else inputs[:, :0]
         logits = output.logits[:, -1].float()
+        if self.code_shifts is not None:
+            logits = logits + self.code_shifts
         if self.guidance == 1:
             return logits
         logits, without = logits.log_softmax(dim=-1).chunk(2)

@@ -100,6 +100,11 @@ class CodeGrids(Dataset):
         """Codes as one int64 tensor `(images, rows, columns)`."""
         return torch.from_numpy(self.codes[rows].astype(np.int64))
 
+    def sample(self, number: int, seed: int = 0) -> torch.Tensor:
+        """Codes of some images at random, `(at most number, rows, columns)`, int64; the same ones for a seed."""
+        rows = np.random.default_rng(seed).permutation(len(self))[:number]
+        return self.tensor(np.sort(rows))
+
     def counts(self) -> np.ndarray:
         """How often each code occurs, `(codebook_size,)`."""
         return np.bincount(self.codes.ravel(), minlength=self.codebook_size)
