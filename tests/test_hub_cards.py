@@ -50,6 +50,7 @@ def general_card(record=RECORD, license="mit", **fields):
         model_name="model",
         model_type="gmvq",
         license=license,
+        library_name="transformers",
         task="image-reconstruction",
         pipeline_tag="image-to-image",
         tags=[],

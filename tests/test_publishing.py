@@ -15,24 +15,34 @@
 
 import ast
 import importlib.util
+import inspect
 import json
 import logging
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelCard
+from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoModelForSeq2SeqLM
+from transformers import AutoModel, AutoModelForSeq2SeqLM, BertConfig
 
 from hf_vq import hub
 from hf_vq.evaluation import write_record
 from hf_vq.hub_checks import check_folder, published_files
-from hf_vq.models import GMVQImageProcessor, TopicVQImageConfig
+from hf_vq.models import MODELS, GMVQImageProcessor, TopicVQForImageGeneration
 from hf_vq.publishing import prepare_run
+from hf_vq.single_file import single_file
 from hf_vq.text_data import train_tokenizer
 from hf_vq.text_evaluation import TEXT_METRIC_DEFINITIONS
+from hf_vq.topic_images.image_tokenizers import image_tokenizer
+from hf_vq.topic_images.pipeline import TopicVQImagePipeline
+from hf_vq.topic_images.scoring import IMAGE_TOPIC_DEFINITIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "hf_" + "secretSecret" * 3
@@ -131,6 +141,116 @@ def test_texts_come_with_their_generation_config(tiny_config, tmp_path):
     assert check_folder(folder, "me/texts") == []
 
 
+def make_image_topics(tiny_config, tmp_path):
+    """A finished run of images by topic, and its pipeline."""
+    tokenizer = image_tokenizer(AutoModel.from_config(tiny_config("gmvq")).eval())
+    config = tiny_config("topic_vq_image", tokenizer_fingerprint=tokenizer.fingerprint)
+    prior = AutoModel.from_config(config).eval()
+    prior.set_codebook(tokenizer.codebook)
+    pipe = TopicVQImagePipeline(tokenizer.model, prior)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(tmp_path / "run" / "pipeline")
+    prior.save_pretrained(tmp_path / "run" / "best")
+    figures = {"bits_per_code": 5.0, "controllability": 0.9}
+    path = tmp_path / "run" / "best.json"
+    write_figures(path, figures, definitions=IMAGE_TOPIC_DEFINITIONS)
+    return tmp_path / "run", pipe
+
+
+PIPELINE_ALONE = """
+import sys
+sys.modules["hf_vq"] = None  # as if it were not installed
+import torch
+from diffusers import DiffusionPipeline
+
+folder, image, output = sys.argv[1:]
+for trust in ({}, {"trust_remote_code": False}):
+    try:
+        DiffusionPipeline.from_pretrained(folder, custom_pipeline="pipeline", **trust)
+    except ValueError as error:
+        assert "trust_remote_code" in str(error), error
+    else:
+        raise AssertionError("the code ran without trust")
+pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline="pipeline", trust_remote_code=True)
+pipe.set_progress_bar_config(disable=True)
+assert type(pipe.prior).__module__ == "diffusers_modules.local.modeling_topic_vq_image"
+from PIL import Image
+proportions = pipe.infer_topics(Image.open(image))
+torch.save((pipe(topics=[0, 2], generator=1, output_type="pt").images, proportions), output)
+"""
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_images_by_topic_work_without_the_package(tiny_config, tmp_path, make_images):
+    """A repository in the layout of diffusers; with hf_vq its own classes are taken, without it those that it holds."""
+    run, pipe = make_image_topics(tiny_config, tmp_path)
+    folder = prepare_run(run, "me/topics", license="mit", max_shard_size="10KB")
+    assert check_folder(folder, "me/topics") == []
+    names = set(published_files(folder))
+    assert {name for name in names if name.endswith((".py", ".json")) or name[0] == "."} == {
+        "evaluation.json",
+        ".eval_results/hf_vq.yaml",
+        "image_tokenizers.py",
+        "model_index.json",
+        "pipeline.py",
+        "prior/config.json",
+        "prior/generation_config.json",
+        "prior/model.safetensors.index.json",
+        "prior/modeling_topic_vq_image.py",
+        "tokenizer/config.json",
+        "tokenizer/model.safetensors.index.json",
+        "tokenizer/modeling_gmvq.py",
+    }
+    assert ModelCard.load(folder / "README.md").data.library_name == "diffusers"
+    drawn = pipe(topics=[0, 2], generator=1, output_type="pt").images
+    loaded = TopicVQImagePipeline.from_pretrained(folder)
+    loaded.set_progress_bar_config(disable=True)
+    assert type(loaded.prior) is TopicVQForImageGeneration
+    assert torch.equal(loaded(topics=[0, 2], generator=1, output_type="pt").images, drawn)
+
+    (image,) = make_images(1, size=12)
+    image.save(tmp_path / "image.png")
+    paths = [str(folder), str(tmp_path / "image.png"), str(tmp_path / "out.pt")]
+    done = subprocess.run(
+        [sys.executable, "-c", PIPELINE_ALONE, *paths],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    images, proportions = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert torch.equal(images, drawn)
+    torch.testing.assert_close(proportions, pipe.infer_topics(Image.open(tmp_path / "image.png")))
+
+
+def test_code_in_one_file(tmp_path):
+    """Each model's code fits into one file; what does not is refused."""
+    for _, model_class, _ in MODELS:
+        source = single_file(inspect.getsourcefile(model_class))
+        assert f"class {model_class.__name__}(" in source
+        assert not re.search(r"^\s*from \.", source, re.MULTILINE)
+    (tmp_path / "a.py").write_text("X = 1\n")
+    (tmp_path / "b.py").write_text("from .a import (\n    X,\n)\n\nY = X + 1\n")
+    (tmp_path / "c.py").write_text("from .b import Y\nfrom .a import X\n\nZ = X + Y\n")
+    namespace = {}
+    exec(single_file(tmp_path / "c.py"), namespace)
+    assert namespace["Z"] == 3
+    (tmp_path / "d.py").write_text("from .a import X\n\n\ndef X():\n    pass\n")
+    with pytest.raises(ValueError, match=r"a.py and d.py both define X"):
+        single_file(tmp_path / "d.py")
+    for line in (
+        "from .a import X as W",
+        "from . import a",
+        "from .a import *",
+        "from ..a import X",
+    ):
+        (tmp_path / "e.py").write_text(f"{line}\n")
+        with pytest.raises(ValueError, match=r"e.py, line 1: expected `from .sibling import name`"):
+            single_file(tmp_path / "e.py")
+
+
 def test_a_card_of_ones_own(run):
     card, recipe = ROOT / "model_cards" / "gmvq-cifar10.md", "seed: 3\nmax_steps: 5"
     figures = {"mse": 0.003, "psnr": 25.0, "ssim": 0.9, "perplexity": 9.0, "codebook_usage": 1.0}
@@ -155,11 +275,14 @@ def test_what_a_run_lacks_has_a_name(run, tmp_path, tiny_config):
     torch.save({}, run / "best" / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"best holds weights as a pickle \(pytorch_model.bin\)"):
         prepare_run(run, "me/model")
-    write_figures(tmp_path / "prior.json", {"mse": 1.0})
-    config = TopicVQImageConfig(**tiny_config("topic_vq_image").to_diff_dict())
-    AutoModel.from_config(config).save_pretrained(tmp_path / "prior")
-    with pytest.raises(ValueError, match=r"'topic_vq_image', expected one of 'gmvq', 't5_vqvae'"):
-        prepare_run(tmp_path / "prior", "me/model")
+    write_figures(tmp_path / "other.json", {"mse": 1.0})
+    BertConfig().save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"'bert', expected one of 'gmvq', 't5_vqvae', 'topic_vq'"):
+        prepare_run(tmp_path / "other", "me/model")
+    write_figures(tmp_path / "best.json", {"mse": 1.0})
+    AutoModel.from_config(tiny_config("topic_vq_image")).save_pretrained(tmp_path / "best")
+    with pytest.raises(ValueError, match="pipeline is missing: it holds the image tokenizer"):
+        prepare_run(tmp_path, "me/model")
 
 
 def test_a_failure_leaves_no_folder(run, monkeypatch):

@@ -119,6 +119,7 @@ def describe_model(
     model_name: str,
     model_type: str,
     license: str | None,
+    library_name: str,
     task: str,
     pipeline_tag: str,
     tags: list[str],
@@ -130,6 +131,7 @@ def describe_model(
         model_name: Name of the checkpoint.
         model_type: Of its configuration.
         license: Licence of the weights, which only their owner can tell.
+        library_name: What loads it: `"transformers"` or `"diffusers"`.
         task: What was measured, for example `"image-reconstruction"`.
         pipeline_tag: The Hub's word for the task.
         tags: Further words to find it by.
@@ -153,7 +155,7 @@ def describe_model(
     ]
     return ModelCardData(
         license=license,
-        library_name="transformers",
+        library_name=library_name,
         pipeline_tag=pipeline_tag,
         tags=["vector-quantization", *tags, model_type, "hf_vq"],
         datasets=[data["name"]] if _is_on_the_hub(data["name"]) else None,

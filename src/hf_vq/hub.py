@@ -16,6 +16,8 @@
 This is the only module that writes to the Hub.
 """
 
+import inspect
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +47,7 @@ from . import pipelines, text_pipelines, topic_pipelines
 from .cards import render_card
 from .hub_checks import IGNORE_PATTERNS, WHY_NO_PICKLE, check_folder, find_pickles
 from .models import MODELS, TopicVQProcessor
+from .single_file import single_file
 
 logger = logging.getLogger(__name__)
 
@@ -210,6 +213,39 @@ def save_for_hub(
     return folder
 
 
+def save_pipeline_for_hub(
+    pipe: Any, folder: str | Path, card: str | None = None, max_shard_size: str = "5GB"
+) -> Path:
+    """Writes a pipeline of diffusers as a folder that works for people without hf_vq.
+
+    They load it with `DiffusionPipeline.from_pretrained(folder, custom_pipeline="pipeline", trust_remote_code=True)`.
+    Each model of ours lies in its folder with its code, in one file.
+
+    Args:
+        pipe: A pipeline that brings its own code, as that of `hf_vq.topic_images` does.
+        folder: Where to write; created if needed.
+        card: Text of the model card with its metadata.
+        max_shard_size: Larger weights are split into files of this size.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    pipe.save_pretrained(folder, max_shard_size=max_shard_size)
+    index = folder / "model_index.json"
+    parts = json.loads(index.read_text(encoding="utf-8"))
+    for name, model in pipe.components.items():
+        if type(model) not in [row[1] for row in MODELS]:
+            continue
+        source = Path(inspect.getsourcefile(type(model)) or "")
+        (folder / name / source.name).write_text(single_file(source), encoding="utf-8")
+        parts[name] = [source.stem, type(model).__name__]
+    index.write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
+    if card is not None:
+        ModelCard(card).save(folder / "README.md")
+    return folder
+
+
 def publish(
     repo_id: str,
     folder: str | Path,
@@ -273,4 +309,5 @@ __all__ = [
     "publish",
     "render_card",
     "save_for_hub",
+    "save_pipeline_for_hub",
 ]

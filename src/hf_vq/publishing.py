@@ -16,7 +16,8 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,34 +25,91 @@ import yaml
 from huggingface_hub import eval_result_entries_to_yaml
 from transformers import AutoConfig
 
+from ._extras import require
 from .cards import TEMPLATE, describe_model, eval_result_entries, render_card
 from .evaluation import read_record, record_path
-from .hub import load_image_autoencoder, load_text_autoencoder, load_topic_model, save_for_hub
+from .hub import (
+    load_image_autoencoder,
+    load_text_autoencoder,
+    load_topic_model,
+    save_for_hub,
+    save_pipeline_for_hub,
+)
 from .hub_checks import RECORD_NAME, find_pickles
 
-# model type: how its checkpoints are loaded, and what is said of them in the metadata of a card
-KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "gmvq": (
+
+@dataclass(frozen=True)
+class Kind:
+    """How checkpoints of a model type become a folder.
+
+    Attributes:
+        load: Makes what belongs together of a checkpoint's folder; the model comes first.
+        save: Writes that into a folder for the Hub.
+        words: What is said of such models in the metadata of a card.
+    """
+
+    load: Callable[[Path], tuple[Any, ...]]
+    save: Callable[..., Path]
+    words: dict[str, Any]
+
+
+def _load_image_topics(checkpoint: Path) -> tuple[Any, Any]:
+    """The prior that was scored, and the pipeline with it and the tokenizer of its codes."""
+    require("diffusers", extra="image")
+    from .models import TopicVQForImageGeneration
+    from .topic_images.pipeline import TopicVQImagePipeline
+
+    whole = checkpoint.parent / "pipeline"
+    if not whole.is_dir():
+        raise ValueError(
+            f"{whole} is missing: it holds the image tokenizer whose codes were learned"
+        )
+    prior = TopicVQForImageGeneration.from_pretrained(checkpoint, use_safetensors=True).eval()
+    return prior, TopicVQImagePipeline.from_pretrained(whole, prior=prior)
+
+
+def _save_image_topics(prior: Any, pipe: Any, folder: Path, **options: Any) -> Path:
+    return save_pipeline_for_hub(pipe, folder, **options)
+
+
+KINDS = {
+    "gmvq": Kind(
         load_image_autoencoder,
+        save_for_hub,
         {
+            "library_name": "transformers",
             "task": "image-reconstruction",
             "pipeline_tag": "image-to-image",
             "tags": ["image-tokenizer"],
         },
     ),
-    "t5_vqvae": (
+    "t5_vqvae": Kind(
         load_text_autoencoder,
+        save_for_hub,
         {
+            "library_name": "transformers",
             "task": "text-reconstruction",
             "pipeline_tag": "feature-extraction",
             "tags": ["text-autoencoder"],
         },
     ),
-    "topic_vq": (
+    "topic_vq": Kind(
         load_topic_model,
+        save_for_hub,
         {
+            "library_name": "transformers",
             "task": "topic-modeling",
             "pipeline_tag": "text-classification",
+            "tags": ["topic-modeling"],
+        },
+    ),
+    "topic_vq_image": Kind(
+        _load_image_topics,
+        _save_image_topics,
+        {
+            "library_name": "diffusers",
+            "task": "unconditional-image-generation",
+            "pipeline_tag": "unconditional-image-generation",
             "tags": ["topic-modeling"],
         },
     ),
@@ -72,7 +130,8 @@ def prepare_run(
     """Writes the folder that `hf_vq.hub.publish` uploads.
 
     Args:
-        run: Folder of a run, of which the best model is taken and else the final one; or of one of the two.
+        run: Folder of a run, of which the best model is taken and else the final one; or of one of the two. A prior of
+            images by topic is published with the image tokenizer from the run's `pipeline`.
         repo_id: Where the folder will go, for the snippets of the card.
         folder: Where to write; `<run>/hub` if not given. A folder written before is replaced.
         license: Licence of the weights. The general card needs it; a card of your own states it itself.
@@ -93,8 +152,8 @@ def prepare_run(
     if model_type not in KINDS:
         known = ", ".join(map(repr, KINDS))
         raise ValueError(f"{checkpoint} is of type {model_type!r}, expected one of {known}")
-    load, words = KINDS[model_type]
-    model, processor = load(checkpoint)
+    kind = KINDS[model_type]
+    parts = kind.load(checkpoint)
     training = _training(checkpoint.parent)
     if recipe is None and training is not None:
         recipe = yaml.safe_dump(training["config"], sort_keys=False)
@@ -106,9 +165,9 @@ def prepare_run(
         model_name=name,
         recipe=(recipe or "").strip(),
         training=training,
-        config=model.config.to_dict(),
+        config=parts[0].config.to_dict(),
         metadata=describe_model(
-            record, model_name=name, model_type=model_type, license=license, **words
+            record, model_name=name, model_type=model_type, license=license, **kind.words
         ),
     )
     target = Path(folder) if folder is not None else _run_folder(checkpoint) / "hub"
@@ -116,8 +175,8 @@ def prepare_run(
     target.parent.mkdir(parents=True, exist_ok=True)
     # What fails half-way leaves no folder behind that looks finished.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as place:
-        whole = save_for_hub(
-            model, processor, Path(place) / target.name, card=text, max_shard_size=max_shard_size
+        whole = kind.save(
+            *parts, Path(place) / target.name, card=text, max_shard_size=max_shard_size
         )
         _write_json(whole / RECORD_NAME, record)
         if training is not None:

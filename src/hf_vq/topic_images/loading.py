@@ -51,7 +51,9 @@ def load_image_tokenizer(
         require("diffusers", extra="image")
         from diffusers import VQModel
 
-        model = VQModel.from_pretrained(str(name_or_path), subfolder=place, revision=revision)
+        model = VQModel.from_pretrained(
+            str(name_or_path), subfolder=place, revision=revision, use_safetensors=True
+        )
         tokenizer = image_tokenizer(model.eval())
         options: Any = {
             "size": image_size or model.config.sample_size,

@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import snapshot_download
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedModel
 
 from .image_tokenizers import ImageTokenizer, image_tokenizer, read_images
 
@@ -43,6 +44,8 @@ except ImportError as error:
 
 OUTPUT_TYPES = ("pil", "np", "pt", "codes")
 COMPONENTS = ("tokenizer", "prior")
+DOWNLOADED = ["*.json", "*.safetensors", "*.py"]
+DOWNLOAD_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
 # `custom_pipeline=folder` looks for the first name; the second is what it imports.
 SOURCE_FILES = ("pipeline.py", "image_tokenizers.py")
 
@@ -307,9 +310,38 @@ class TopicVQImagePipeline(DiffusionPipeline):
             ValueError: If a part of the folder is missing, or the parts do not belong to each other.
         """
         folder = Path(pretrained_model_name_or_path)
-        if folder.is_dir():
-            check_folder(folder, [name for name in COMPONENTS if name not in kwargs])
-        return super().from_pretrained(str(pretrained_model_name_or_path), **kwargs)
+        if not folder.is_dir():
+            # diffusers would leave out files whose names it does not expect, and then miss them.
+            options: Any = {name: kwargs.pop(name) for name in DOWNLOAD_OPTIONS if name in kwargs}
+            name = str(pretrained_model_name_or_path)
+            folder = Path(snapshot_download(name, allow_patterns=DOWNLOADED, **options))
+        check_folder(folder, [name for name in COMPONENTS if name not in kwargs])
+        return super().from_pretrained(str(folder), **({"use_safetensors": True} | kwargs))
+
+    @classmethod
+    def load_config(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """Reads `model_index.json`. Of models that transformers knows already, no code of the repository will run.
+
+        Args:
+            pretrained_model_name_or_path: The folder.
+            kwargs: As in every pipeline of diffusers.
+        """
+        loaded = super().load_config(pretrained_model_name_or_path, **kwargs)
+        index = loaded[0] if isinstance(loaded, tuple) else loaded
+        for name in COMPONENTS:
+            known = _registered_class(Path(pretrained_model_name_or_path) / name)
+            if known is not None:
+                index[name] = [known.__module__, known.__name__]
+        return loaded
+
+
+def _registered_class(folder: Path) -> Any:
+    """The class that transformers' auto classes take for a saved model; None if they know of none."""
+    file = folder / "config.json"
+    if not file.is_file():
+        return None
+    model_type = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+    return MODEL_MAPPING[CONFIG_MAPPING[model_type]] if model_type in CONFIG_MAPPING else None
 
 
 def check_tokenizer(tokenizer: ImageTokenizer, prior: Any) -> None:

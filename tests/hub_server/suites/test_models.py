@@ -23,7 +23,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import HfApi, ModelCard, snapshot_download
+from huggingface_hub import HfApi, ModelCard
 from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 from hf_vq import hub as our_hub
@@ -235,11 +235,32 @@ def test_data_sets(repo_id, tmp_path, make_images):
     assert np.array_equal(np.asarray(first), np.asarray(make_images(1)[0]))
 
 
+PIPELINE_STRANGER = """
+import sys
+sys.modules["hf_vq"] = None  # as if it were not installed
+import torch
+from diffusers import DiffusionPipeline
+
+repo_id, revision, output = sys.argv[1:]
+try:
+    DiffusionPipeline.from_pretrained(repo_id, custom_pipeline="pipeline", revision=revision)
+except ValueError as error:
+    assert "trust_remote_code" in str(error), error
+else:
+    raise AssertionError("the code ran without trust")
+pipe = DiffusionPipeline.from_pretrained(
+    repo_id, custom_pipeline="pipeline", revision=revision, trust_remote_code=True
+)
+torch.save(pipe(topics=[1], generator=3).codes, output)
+"""
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_the_pipeline_of_images_by_topic(tiny_config, repo_id, tmp_path):
+def test_the_pipeline_of_images_by_topic(hub, tiny_config, repo_id, tmp_path, login):
     diffusers = pytest.importorskip("diffusers", reason="needs the extra `image`")
     from hf_vq.topic_images.image_tokenizers import image_tokenizer
     from hf_vq.topic_images.pipeline import TopicVQImagePipeline
+    from hf_vq.topic_images.scoring import IMAGE_TOPIC_DEFINITIONS
 
     tokenizer = AutoModel.from_config(tiny_config("gmvq"))
     fingerprint = image_tokenizer(tokenizer).fingerprint
@@ -247,15 +268,52 @@ def test_the_pipeline_of_images_by_topic(tiny_config, repo_id, tmp_path):
     prior.set_codebook(image_tokenizer(tokenizer).codebook)
     pipe = TopicVQImagePipeline(tokenizer, prior)
     pipe.set_progress_bar_config(disable=True)
-    pipe.save_pretrained(tmp_path / "pipe")
-    HfApi().create_repo(repo_id)
-    HfApi().upload_folder(repo_id=repo_id, folder_path=tmp_path / "pipe")
     drawn = pipe(topics=[1], generator=3).codes
-    folder = snapshot_download(repo_id)
-    loaded = TopicVQImagePipeline.from_pretrained(folder)
-    custom = diffusers.DiffusionPipeline.from_pretrained(
-        folder, custom_pipeline=folder, trust_remote_code=True
+
+    def assert_draws_the_same(loaded):
+        loaded.set_progress_bar_config(disable=True)
+        assert torch.equal(loaded(topics=[1], generator=3).codes, drawn)
+
+    # As it saves itself, for people with hf_vq.
+    pipe.save_pretrained(tmp_path / "run" / "pipeline", push_to_hub=True, repo_id=f"{repo_id}-own")
+    assert_draws_the_same(TopicVQImagePipeline.from_pretrained(f"{repo_id}-own"))
+
+    # As it is published, for everybody.
+    prior.save_pretrained(tmp_path / "run" / "best")
+    data = {"name": "uoft-cs/cifar10", "split": "test", "revision": "sha256:0"}
+    write_record(
+        tmp_path / "run" / "best.json",
+        "run/best",
+        {"bits_per_code": 5.0, "controllability": 0.9},
+        data=data,
+        seeds=[0],
+        definitions=IMAGE_TOPIC_DEFINITIONS,
     )
-    for each in (loaded, custom):
-        each.set_progress_bar_config(disable=True)
-        assert torch.equal(each(topics=[1], generator=3).codes, drawn)
+    folder = prepare_run(tmp_path / "run", repo_id, license="mit")
+    commit = our_hub.publish(repo_id, folder)
+    login(None)
+    assert_draws_the_same(TopicVQImagePipeline.from_pretrained(repo_id, revision=commit.oid))
+    assert_draws_the_same(
+        diffusers.DiffusionPipeline.from_pretrained(
+            repo_id, custom_pipeline=repo_id, trust_remote_code=True
+        )
+    )
+    arguments = [repo_id, commit.oid, str(tmp_path / "out.pt")]
+    done = subprocess.run(
+        [sys.executable, "-c", PIPELINE_STRANGER, *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_HOME": str(tmp_path / "home")},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert torch.equal(torch.load(tmp_path / "out.pt", weights_only=True), drawn)
+    hub.stop()
+    try:
+        assert_draws_the_same(TopicVQImagePipeline.from_pretrained(repo_id, revision=commit.oid))
+        with pytest.raises(OSError, match="cannot find the appropriate snapshot folder"):
+            TopicVQImagePipeline.from_pretrained("ann/never-seen")
+    finally:
+        hub.start()
