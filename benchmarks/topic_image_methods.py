@@ -60,7 +60,7 @@ class Budget:
         pixelcnn_layers: its layers.
     """
 
-    steps: int = 1500
+    steps: int = 1000
     batch_size: int = 32
     num_topics: int = 20
     hidden_size: int = 128

@@ -164,9 +164,10 @@ class TopicVQImagePreTrainedModel(PreTrainedModel):
 class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
     """Topics over the codes of images, and a causal decoder of the codes that follows them.
 
-    Give it the codebook of the image tokenizer with `set_codebook` before anything else. Posteriors are
-    standardized over the images of a batch, unless the configuration says otherwise, so a training batch needs
-    two of them and micro-batches are not parts of a large batch.
+    Give it the codebook of the image tokenizer with `set_codebook` before anything else, and before training how
+    often codes occur with `set_background`, and images to start topics from with `initialize_topics`. Posteriors
+    are standardized over the images of a batch, unless the configuration says otherwise, so a training batch
+    needs two of them and micro-batches are not parts of a large batch.
 
     Example:
     ```python
