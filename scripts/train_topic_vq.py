@@ -47,7 +47,7 @@ from hf_vq.models.topic_vq_words import DEFAULT_TOKEN_PATTERN
 from hf_vq.topics.corpus import TopicCorpus
 from hf_vq.topics.documents import Documents, TextStream, load_documents, read_vocabulary
 from hf_vq.topics.encoder_choice import encoder_facts, make_encoder
-from hf_vq.topics.estimator_checks import seed_word_ids
+from hf_vq.topics.estimator_checks import check_vocabulary, seed_word_ids
 from hf_vq.topics.reading import read_topics
 from hf_vq.topics.scoring import SCORE_DEFINITIONS, document_revision, score_topic_model
 from hf_vq.topics.streamed_embeddings import StreamedWordEmbeddings
@@ -190,7 +190,7 @@ def build_processor(words: WordsConfig, texts: Any) -> TopicVQProcessor:
         code_words=words.code_words,
     )
     if words.vocabulary:
-        processor.vocabulary_coverage(texts)  # warns if it is of another kind than the texts
+        check_vocabulary(processor, texts)
         return processor
     return processor.fit_vocabulary(texts, words.min_df, words.max_df, words.max_features)
 

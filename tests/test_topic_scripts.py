@@ -277,6 +277,43 @@ def test_the_revision_is_of_texts_and_labels():
     assert document_revision(Documents(["a", "b"])) == revisions[0]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([], {}, "cannot read split 'train'"),
+        ([""] * 5, {}, "none of the 5 documents has a term"),
+        (["sun moon star"], {"min_df": 1}, "1 of 1 documents|0 of 3 words occur"),
+        (["sun moon star sky", "cat dog"] * 5, {}, "2 of 10 documents .* at least 3 for 3 topics"),
+        (["sun moon", None], {}, "got None"),
+        ([3, 4], {}, "got 3"),
+        (["sun moon star sky", "cat dog"] * 5, {"vocabulary": "strange.txt"}, "such as 'zebra'"),
+    ],
+)
+def test_documents_that_make_no_corpus(tmp_path, rows, options, message, streaming):
+    (tmp_path / "strange.txt").write_text("zebra\nquark\n")
+    lines = (json.dumps({"text": text}) + "\n" for text in rows)
+    (tmp_path / "rows.jsonl").write_text("".join(lines))
+    options = {"test_split": "none", "label_column": "none", "streaming": streaming} | options
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "rows.jsonl", tmp_path / "run", **options)
+    assert not (tmp_path / "run" / "final").exists()
+
+
+def test_a_vocabulary_of_one_word_and_documents_without_it(texts, tmp_path):
+    """They are kept, placed and scored; coherence needs more words."""
+    (tmp_path / "words.txt").write_text("cat\n")
+    lines = (texts / "test.jsonl").read_text()
+    (texts / "test.jsonl").write_text(
+        lines + "".join(json.dumps({"text": text, "theme": "sky"}) + "\n" for text in ("", "🎉"))
+    )
+    run(texts, tmp_path / "run", vocabulary="words.txt")
+    metrics = read_record(tmp_path / "run" / "final.json")["metrics"]
+    assert (metrics["num_documents"], metrics["empty_documents"]) == (11, 2)
+    assert metrics.keys() >= {"top_purity", "perplexity"}
+    assert "npmi" not in metrics
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

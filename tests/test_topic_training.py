@@ -304,8 +304,29 @@ def test_mistakes_are_named(make_model, corpus_parts):
     one = embed(["sun moon star", ""])
     model = make_model(codebook_init="normal", codebook_update="gradient")
     fit_codebook(model, one, config)
-    with pytest.raises(ValueError, match="1 of 2 documents have words, expected at least 3 for 3"):
+    with pytest.raises(ValueError, match="1 of 2 documents have words .* at least 3 for 3 topics"):
         fit_topics(model, build_corpus(model, one, config), config)
+
+
+def test_copies_do_not_make_more_documents(make_model, corpus_parts):
+    _, _, embed = corpus_parts
+    config = TopicTrainingConfig(topic_epochs=0.2, **SHORT)
+    texts = documents(3)
+    for copies, few in ((9, texts[:2]), (1, texts[:1])):
+        with pytest.raises(ValueError, match=f"{len(few)} of {copies * len(few)} documents have"):
+            train_topic_vq(make_model(), embed(few * copies), config)
+    train_topic_vq(make_model(), embed(texts * 9), config)
+
+
+def test_what_cannot_be_learned_or_compared_is_refused(make_model, corpus_parts):
+    processor, _, embed = corpus_parts
+    config = TopicTrainingConfig(topic_epochs=0.2, **SHORT)
+    strangers = TopicVQProcessor(vocabulary=[f"word{i}" for i in range(processor.vocab_size)])
+    strange = embed(documents(9)).with_processor(strangers)
+    with pytest.raises(ValueError, match="no word of the vocabulary occurs in the documents"):
+        train_topic_vq(make_model(), strange, config)
+    with pytest.raises(ValueError, match="none of the 2 held-out documents has a word"):
+        train_topic_vq(make_model(), embed(documents(9)), config, eval_embeddings=embed(["", "?!"]))
 
 
 def test_nothing_is_left_behind_without_a_folder(make_model, embeddings, tmp_path, monkeypatch):

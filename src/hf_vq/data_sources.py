@@ -77,6 +77,10 @@ def open_split(
         return _open(Path(name_or_path), str(name_or_path), split, config_name, streaming, revision)
     except ConnectionError:  # the network's fault, not the data's
         raise
+    except StopIteration as error:  # of a file of JSON without a line
+        raise ValueError(
+            f"cannot read split {split!r} of {str(name_or_path)!r}: it has no rows"
+        ) from error
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         # Of a file that cannot be parsed `datasets` says only in the cause what is wrong with it.
         wrapped = isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__

@@ -510,6 +510,37 @@ class TestTopics:
         nothing = model.encode(torch.randn(2, 3, 12), torch.zeros(2, 3).bool())
         assert torch.equal(model.bag(nothing.codes, nothing.code_weights), empty)
 
+    @pytest.mark.parametrize("variant", VARIANTS)
+    def test_a_batch_without_any_word_trains_nothing_into_nonsense(self, make, variant):
+        model = make(variant=variant).train()
+        codebook = model.quantizer.codebook.detach().clone()
+        inputs = documents(model) | {"word_counts": torch.zeros(6, 23)}
+        nobody = torch.zeros(6, 7).bool()
+        output = model(**inputs, word_mask=nobody, objective="joint")
+        output.loss.backward()
+        assert output.reconstruction_loss == output.commitment_loss == output.word_loss == 0
+        for parameter in model.parameters():
+            assert parameter.grad is None or parameter.grad.isfinite().all()
+        torch.testing.assert_close(model.quantizer.codebook.detach(), codebook)
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("combination", ["product", "mixture"])
+    @pytest.mark.parametrize("variant", VARIANTS)
+    def test_autocast_is_close_to_float32(self, make, variant, combination, dtype):
+        model = make(variant=variant, topic_combination=combination, seed_words=[[1], [2]])
+        model.train()
+        inputs = documents(model)
+        torch.manual_seed(1)
+        expected = model(**inputs, objective="joint")
+        torch.manual_seed(1)
+        with torch.autocast("cpu", dtype=dtype):
+            output = model(**inputs, objective="joint")
+        for name in ("word_loss", "code_loss", "kl_loss"):
+            torch.testing.assert_close(output[name], expected[name], rtol=0.05, atol=0.02)
+        output.loss.backward()
+        for parameter in model.parameters():
+            assert parameter.grad is None or parameter.grad.isfinite().all()
+
     def test_a_document_vector_is_read_if_the_model_has_one(self, make):
         counts, vectors = torch.rand(6, 16), torch.randn(6, 12)
         model = make()

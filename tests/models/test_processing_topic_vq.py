@@ -123,10 +123,17 @@ def test_vocabulary_is_ordered_and_restricted():
         fit(min_df=9)
 
 
-@pytest.mark.parametrize("documents", [[], ["", " "], ["12 34"]])
+@pytest.mark.parametrize("documents", [[], ["", " "], ["12 34"], ["🎉🚀"]])
 def test_a_corpus_without_words_has_no_vocabulary(documents):
-    with pytest.raises(ValueError, match="of 0 terms"):
+    message = f"none of the {len(documents)} documents has a term"
+    with pytest.raises(ValueError, match=message):
         TopicVQProcessor().fit_vocabulary(documents)
+
+
+def test_a_pattern_may_take_symbols_for_words():
+    processor = TopicVQProcessor(token_pattern="[⚽🚀🌙]").fit_vocabulary(["🚀🌙 🚀", "⚽"])
+    assert processor.vocabulary == ["⚽", "🌙", "🚀"]
+    assert processor.count_words(["🚀🚀⚽", "moon"]).toarray().tolist() == [[1, 0, 2], [0, 0, 0]]
 
 
 def test_a_vocabulary_of_one_word_counts_it():
@@ -141,6 +148,8 @@ def test_a_vocabulary_of_one_word_counts_it():
         ([None], "got None of type NoneType in row 0"),
         ([["a", "cat"]], "of type list in row 0"),
         ("a cat", "must be a list of texts, got the one text 'a cat'"),
+        (None, "must be a list of texts, got None"),
+        (3, "must be a list of texts, got 3"),
     ],
 )
 @pytest.mark.parametrize("method", ["fit_vocabulary", "count_words", "vocabulary_coverage"])
@@ -155,6 +164,9 @@ def test_rows_that_are_no_text_are_named(method, documents, message):
     [
         ({"vocabulary": ["a", "b", "a"]}, "'a' 2 times"),
         ({"vocabulary": "cat"}, "must be a list of words"),
+        ({"vocabulary": ["cat", 3]}, "vocabulary must hold words, got 3 of type int"),
+        ({"vocabulary": [float("nan")]}, "vocabulary must hold words, got nan of type float"),
+        ({"stop_words": ["the", None]}, "stop_words must hold words, got None"),
         ({"ngram_range": (2, 1)}, r"got \(2, 1\)"),
         ({"token_pattern": r"(\w)+"}, "no capturing group"),
         ({"code_words": "nouns"}, "'nouns'"),
@@ -277,6 +289,30 @@ def test_one_document_may_come_as_a_text(tokenizer):
     one, batch = processor("a cat"), processor(["a cat"])
     assert one["input_ids"].shape == batch["input_ids"].shape == (1, 6)
     assert one["word_counts"].toarray().tolist() == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [
+        ([], "there are no documents"),
+        (None, "must be a list of texts, got None"),
+        (3, "must be a list of texts, got 3"),
+        (["a cat", 5], "got 5 of type int in row 1"),
+    ],
+)
+def test_what_is_no_list_of_texts_has_no_inputs(tokenizer, documents, message):
+    processor = TopicVQProcessor(tokenizer, vocabulary=["cat"])
+    with pytest.raises(ValueError, match=message):
+        processor(documents)
+
+
+def test_halves_of_characters_cost_no_word(tokenizer):
+    """Text from broken sources may hold one of the two halves of an emoji, which tokenizers refuse."""
+    processor = TopicVQProcessor(tokenizer, vocabulary=["cat", "mat"])
+    broken, whole = processor(["\ud83d the cat \ude00mat"]), processor(["? the cat ?mat"])
+    assert broken["num_words"].tolist() == [3]
+    assert broken["word_counts"].toarray().tolist() == [[1, 1]]
+    assert (broken["word_ids"] >= 0).sum() == (whole["word_ids"] >= 0).sum()
 
 
 def test_long_documents_are_cut_into_windows_and_lose_nothing(tokenizer):

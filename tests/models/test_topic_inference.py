@@ -227,6 +227,28 @@ class TestTopicMixture:
         torch.testing.assert_close(log_probs.exp().sum(dim=1), torch.ones(6))
 
 
+@pytest.mark.parametrize("combination", [TopicProduct, TopicMixture])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_nothing(combination, dtype):
+    """Rare words and rarer probabilities: in float16 what keeps logarithms finite would itself be 0."""
+    scores = 30 * torch.randn(3, 200)
+    proportions = torch.softmax(torch.randn(6, 3), dim=1)
+    counts = torch.randint(0, 2, (6, 200)).float()
+    results = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        mixture = combination(200, background=True)
+        given = scores.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            found = mixture.log_likelihood(proportions, given, counts)
+            mixture.eval()
+            log_probs = mixture.log_probabilities(proportions, given)
+        found.sum().backward()
+        results.append((found, log_probs, given.grad, *mixture.buffers()))
+    assert results[0][0].isfinite().all()
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+
+
 class TestBagFeatures:
     @pytest.mark.parametrize("kind", ["counts", "log1p", "shares", "log_idf"])
     @pytest.mark.parametrize("document_dim", [0, 4])

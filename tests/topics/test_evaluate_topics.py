@@ -79,6 +79,18 @@ def test_what_is_not_given_is_not_scored(reference: CoherenceReference) -> None:
     assert figures["npmi"] == figures["npmi_best_half"]
 
 
+def test_short_topics_are_scored_by_their_documents(
+    reference: CoherenceReference, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = np.arange(60) % 4
+    figures = evaluate_topics(
+        [["w000"]] * 4, reference, topic_proportions=proportions_of(labels, 0), labels=labels
+    )
+    assert "a topic has only 1 words: coherence and diversity need 10" in caplog.text
+    assert (figures["num_topics"], figures["top_purity"]) == (4, 1)
+    assert not {"npmi", "c_v", "diversity_10", "inverted_rbo"} & figures.keys()
+
+
 def test_best_half_diversity_is_of_the_best_topics(reference: CoherenceReference) -> None:
     twin = [*WORDS[:10], *WORDS[50:65]]
     topics = [twin, twin, WORDS[25:50], WORDS[65:90], WORDS[90:115]]

@@ -260,6 +260,14 @@ def test_parts_that_do_not_fit_are_refused(model, embeddings):
         TopicCorpus.build(model, embeddings)
 
 
+def test_another_encoder_is_refused(model, texts, processor, embeddings):
+    model.config.encoder_fingerprint = embeddings.fingerprint
+    TopicCorpus.build(model, embeddings)
+    other = CorpusEncoder.fit(texts[:40], processor, dim=6)
+    with pytest.raises(ValueError, match=f"of fingerprint .*this one has '{other.fingerprint}'"):
+        TopicCorpus.build(model, encode_corpus(texts, processor, other, progress=False))
+
+
 def test_an_empty_stream_is_refused(model, processor, encoder):
     with pytest.raises(ValueError, match="no documents"):
         TopicCorpus.build(model, StreamedWordEmbeddings([], processor, encoder))

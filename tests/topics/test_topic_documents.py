@@ -113,6 +113,26 @@ def test_gaps_are_named_by_their_row(tmp_path):
         load_documents(path)
     with pytest.raises(ValueError, match=r"cannot read split 'train' of '.*nowhere"):
         load_documents(tmp_path / "nowhere.csv")
+    path = tmp_path / "classes.jsonl"
+    path.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": null}\n')
+    with pytest.raises(ValueError, match="column 'label' .* has no label in row 1"):
+        load_documents(path, label_column="label")
+
+
+def test_an_unknown_class_is_not_the_last_one(folder, tmp_path):
+    """Data sets of the Hub have -1 where nobody tells the class."""
+    known = datasets.load_from_disk(folder)["train"]
+    unknown = known.map(lambda row: {"group": -1}, features=known.features)
+    unknown.save_to_disk(tmp_path / "unknown")
+    with pytest.raises(ValueError, match="column 'group' .* has no label in row 0"):
+        load_documents(tmp_path / "unknown", text_column="body", label_column="group")
+
+
+@pytest.mark.parametrize("name", ["empty.txt", "empty.jsonl", "empty.json", "empty.csv"])
+def test_empty_files_are_named(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=f"cannot read split 'train' of '.*{name}'"):
+        load_documents(tmp_path / name)
 
 
 def test_streams_are_read_any_number_of_times(folder, tmp_path):

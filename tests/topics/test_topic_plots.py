@@ -195,6 +195,21 @@ def test_a_document_keeps_every_character(topics, words):
     assert lines[:2] == [r"The \$moon    is <full>, the bread is good.", "A goal!"]
 
 
+def test_a_document_of_100_000_words_is_drawn(topics, tmp_path):
+    number = 100_000
+    posterior = np.eye(3)[np.arange(number) % 3]
+    words = WordTopics("a " * number, [(2 * i, 2 * i + 1) for i in range(number)], posterior)
+    page = html_plots.plot_document(topics, words)
+    assert page.count("</span>") == number + 3
+    assert len(plots.plot_document(topics, words).axes[0].patches) < 10_000
+
+
+def test_halves_of_characters_do_not_spoil_a_page(topics, tmp_path):
+    words = WordTopics("\ud83d moon", [(2, 6)], np.eye(3)[:1])
+    path = html_plots.save_html(html_plots.plot_document(topics, words), tmp_path / "page.html")
+    assert "? <span" in path.read_text(encoding="utf-8")
+
+
 def test_long_words_are_broken_and_long_documents_cut_off(topics):
     text = "x" * 250 + " " + "word " * 5000
     words = WordTopics(text, [(0, 250), (251, 255)], np.eye(3)[:2])

@@ -14,6 +14,7 @@
 """Vectors of words: aligned under any tokenizer, computed once, the same from disk as from memory."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -311,6 +312,23 @@ def test_words_without_a_piece_are_left_out(folders):
     encoded = load(folders["wordpiece"]).encode_words(["moon \x07\x07 sun"], processor)
     assert encoded.words == ["moon", "sun"]
     assert encoded.num_words.tolist() == [2]
+
+
+def test_a_tokenizer_may_have_no_piece_for_a_text(folders, tmp_path):
+    """One that adds no special tokens, as those of many decoders, has none for an empty document."""
+    folder = shutil.copytree(folders["bpe"], tmp_path / "bare")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel()
+    tokenizer.save_pretrained(folder)
+    encoder = load(folder)
+    assert encoder.tokenizer("")["input_ids"] == []
+    encoded = encoder.encode_words(["", "moon", "", "sun moon"], TopicVQProcessor())
+    assert encoded.num_words.tolist() == [0, 1, 0, 2]
+    assert not encoded.document_vectors[[0, 2]].any()
+    alone = encoder.encode_words(["sun moon"], TopicVQProcessor())
+    np.testing.assert_allclose(encoded.split()[3], alone.vectors, atol=1e-5)
+    nothing = encoder.encode_words(["", ""], TopicVQProcessor())
+    assert nothing.vectors.shape == (0, 12)
 
 
 # The store
@@ -648,6 +666,12 @@ def test_a_corpus_is_counted_in_blocks(corpus, monkeypatch):
 def test_a_corpus_of_too_few_words_is_refused():
     with pytest.raises(ValueError, match="0 of 3 words occur at least 3 times"):
         CorpusEncoder.fit(["sun moon star"], TopicVQProcessor())
+
+
+def test_words_that_never_meet_are_refused():
+    """As those of a language without spaces, of which whole sentences are taken for words."""
+    with pytest.raises(ValueError, match="stand together more often than by chance"):
+        CorpusEncoder.fit(["さかな", "つき", "ほし"] * 5, TopicVQProcessor())
 
 
 def test_state_of_a_store_is_json(encoder, processor, tmp_path):

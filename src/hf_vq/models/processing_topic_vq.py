@@ -44,6 +44,8 @@ from .topic_vq_words import DEFAULT_TOKEN_PATTERN, ENGLISH_STOP_WORDS
 logger = logging.get_logger(__name__)
 
 VOCABULARY_NAME = "vocabulary.json"
+# Halves of characters, which text from broken sources may hold and no tokenizer takes.
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass
@@ -121,6 +123,7 @@ class TopicVQProcessor(ProcessorMixin):
                     f"stop_words must be a list of words or 'english', got {stop_words!r}"
                 )
             stop_words = sorted(ENGLISH_STOP_WORDS)
+        _check_words("stop_words", stop_words or ())
         low, high = ngram_range
         if not 1 <= low <= high:
             raise ValueError(
@@ -145,6 +148,7 @@ class TopicVQProcessor(ProcessorMixin):
             raise ValueError(
                 f"vocabulary must be a list of words, got the text {vocabulary[:80]!r}"
             )
+        _check_words("vocabulary", vocabulary)
         self.vocabulary = list(vocabulary)
         self.word_to_id = {word: index for index, word in enumerate(self.vocabulary)}
         if len(self.word_to_id) < len(self.vocabulary):
@@ -239,6 +243,11 @@ class TopicVQProcessor(ProcessorMixin):
                 num_documents += 1
         finally:
             self.code_words = rule
+        if not frequencies:
+            raise ValueError(
+                f"no vocabulary: none of the {num_documents} documents has a term, made of words that token_pattern "
+                "finds and that are no stop words"
+            )
         low, high = (df * num_documents if isinstance(df, float) else df for df in (min_df, max_df))
         kept = [term for term, count in frequencies.items() if low <= count <= high]
         if not kept:
@@ -347,7 +356,10 @@ class TopicVQProcessor(ProcessorMixin):
             raise ValueError("the processor has no tokenizer: pass one")
         _check_fast(tokenizer)
         views = list(pair_views(documents, bow_text))
-        documents = [text for text, _ in views]
+        if not views:
+            raise ValueError("there are no documents, expected at least one")
+        # A half of a character is one that nobody can know; the others keep their places.
+        documents = [_SURROGATES.sub("\ufffd", text) for text, _ in views]
         words = [self.content_words(text, other) for text, other in views]
         encoded = tokenizer(
             documents,
@@ -406,7 +418,7 @@ class TopicVQProcessor(ProcessorMixin):
             `word_vocab_ids` (documents, most words): -1 for words that are not in the vocabulary and behind the last;
             `num_words` (documents,); `word_counts` (documents, vocabulary), sparse.
         """
-        documents = [documents] if isinstance(documents, str) else list(documents)
+        documents = list(check_documents([documents] if isinstance(documents, str) else documents))
         bow_text = [bow_text] if isinstance(bow_text, str) else bow_text
         found = self.windows(documents, max_length=max_length, bow_text=bow_text)
         width = max(map(len, found.input_ids), default=0)
@@ -508,6 +520,8 @@ def check_documents(documents: Iterable[str]) -> Iterator[str]:
     """Pass on texts one by one; raise on a single text in place of a list, and on rows that are no text."""
     if isinstance(documents, str):
         raise ValueError(f"documents must be a list of texts, got the one text {documents[:80]!r}")
+    if not isinstance(documents, Iterable):
+        raise ValueError(f"documents must be a list of texts, got {documents!r}")
     for row, text in enumerate(documents):
         if not isinstance(text, str):
             raise ValueError(
@@ -532,6 +546,12 @@ def pair_views(
                 f"bow_text must have a text for each document, but only {longer} has a row {row}"
             )
         yield text, other
+
+
+def _check_words(name: str, words: Iterable[str]) -> None:
+    for word in words:
+        if not isinstance(word, str):
+            raise ValueError(f"{name} must hold words, got {word!r} of type {type(word).__name__}")
 
 
 def _check_fast(tokenizer: PreTrainedTokenizerBase) -> None:

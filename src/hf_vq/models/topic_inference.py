@@ -18,7 +18,8 @@ distribution whose softmax are the topic proportions; a mixture turns proportion
 or words. Equation numbers refer to docs/topics.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 import torch
@@ -234,6 +235,17 @@ class TopicInference(nn.Module):
         return self.mean_norm(mean), self.log_variance_norm(log_variance)
 
 
+def without_autocast(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Keeps the products of a method in float32: sums over words and logarithms of small probabilities need it."""
+
+    @wraps(method)
+    def run(self: Any, proportions: torch.Tensor, *others: torch.Tensor) -> Any:
+        with torch.autocast(proportions.device.type, enabled=False):
+            return method(self, proportions, *others)
+
+    return run
+
+
 def sample_proportions(
     mean: torch.Tensor, log_variance: torch.Tensor, temperature: float = 1.0
 ) -> torch.Tensor:
@@ -273,6 +285,7 @@ class TopicProduct(nn.Module):
         if self.bias is not None:
             yield self.bias, torch.zeros_like(self.bias)
 
+    @without_autocast
     def standardize(
         self, proportions: torch.Tensor, scores: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -296,11 +309,13 @@ class TopicProduct(nn.Module):
             weights, scores, offset = proportions, scores * scale, -self.running_mean * scale
         return weights, scores, offset if self.bias is None else offset + self.bias
 
+    @without_autocast
     def log_probabilities(self, proportions: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """`(B, M)`, eq. (12) and (15)."""
         weights, scores, offset = self.standardize(proportions, scores)
         return torch.log_softmax(torch.addmm(offset, weights, scores).float(), dim=-1)
 
+    @without_autocast
     def log_likelihood(
         self, proportions: torch.Tensor, scores: torch.Tensor, counts: torch.Tensor
     ) -> torch.Tensor:
@@ -312,8 +327,7 @@ class TopicProduct(nn.Module):
         weights, scores, offset = self.standardize(proportions, scores)
         denominator = log_sum_exp(torch.addmm(offset, weights, scores))
         rows = torch.cat([scores, offset[None], torch.ones_like(offset)[None]])
-        with torch.autocast(counts.device.type, enabled=False):
-            moments = counts @ rows.float().T
+        moments = counts @ rows.T
         matched = (moments[:, :-2] * weights).sum(dim=-1) + moments[:, -2]
         return matched - moments[:, -1] * denominator
 
@@ -340,10 +354,12 @@ class TopicMixture(nn.Module):
         """Scores `(K, M)` to the topics' distributions, eq. (21)."""
         return torch.softmax(scores if self.bias is None else scores + self.bias, dim=-1)
 
+    @without_autocast
     def log_probabilities(self, proportions: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """`(B, M)`, eq. (28)."""
         return (proportions @ self.topics(scores) + TINY).log()
 
+    @without_autocast
     def log_likelihood(
         self, proportions: torch.Tensor, scores: torch.Tensor, counts: torch.Tensor
     ) -> torch.Tensor:

@@ -122,19 +122,26 @@ class ExpansionQuantizer(Quantizer):
         """Latents `(W, D)` of words that are all there; in training the codebook follows them."""
         codes, code_weights = self.expand(latents)
         quantized = self.combine(codes, code_weights)
-        commitment_loss = codebook_loss = F.mse_loss(quantized.detach(), latents)
+        commitment_loss = codebook_loss = squared_error(quantized.detach(), latents)
         if self.learned_codebook:
-            codebook_loss = F.mse_loss(quantized, latents.detach())
+            codebook_loss = squared_error(quantized, latents.detach())
         else:
             codebook_loss = torch.zeros_like(commitment_loss)
         if self.training:
             quantized = straight_through(latents, quantized)
             words = torch.arange(len(codes), device=codes.device)
             words = words.repeat_interleave(self.config.codes_per_token)
-            self._collect(latents.detach().float()[words], codes.flatten(), code_weights.flatten())
+            if len(codes):
+                rows = latents.detach().float()[words]
+                self._collect(rows, codes.flatten(), code_weights.flatten())
             if not self.deferred_update:
                 self.apply_update()
         return Expansion(codes, code_weights, quantized, codebook_loss, commitment_loss)
+
+
+def squared_error(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean over all elements; 0 for a batch of documents without any word, whose mean would be no number."""
+    return F.mse_loss(values, targets) if len(values) else values.sum()
 
 
 class FeedForward(nn.Module):
@@ -242,6 +249,6 @@ class WordAutoencoder(nn.Module):
                 "quantized": quantized,
             }
         decoded = self.decoder(quantized)
-        output["reconstruction_loss"] = F.mse_loss(decoded.float(), scaled.float())
+        output["reconstruction_loss"] = squared_error(decoded.float(), scaled.float())
         output["reconstruction"] = self._unscale(decoded)
         return output

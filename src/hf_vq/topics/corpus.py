@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 
 from hf_vq._extras import require
 
+from .encoder_choice import check_encoder
 from .encoders import has_fast_bfloat16
 from .growing_arrays import GrowingArrays, open_arrays, read_facts
 
@@ -94,6 +95,7 @@ class TopicCorpus(Dataset):
             raise ValueError(
                 f"the processor has {processor.vocab_size} words, the model {model.config.vocab_size}"
             )
+        check_encoder(model.config, embeddings.fingerprint)
         if folder is None:
             rows = [_bags(model, part) for part in embeddings.parts(_PART_WORDS)]
             if not rows:

@@ -98,7 +98,7 @@ class CorpusEncoder:
             max_words: No more words than this, the most frequent, get one.
 
         Raises:
-            ValueError: If fewer than three words are left.
+            ValueError: If fewer than three words are left, or they stand together by chance only.
         """
         documents = list(documents) if iter(documents) is documents else documents
         counts: Counter[str] = Counter()
@@ -115,7 +115,13 @@ class CorpusEncoder:
         near = sparse.csr_array((len(kept), len(kept)), dtype=np.float32)
         for ids, of_document in _blocks(documents, processor, table):
             near = near + _company(ids, of_document, len(kept), window)
-        return cls(kept, _decompose(_positive_information(near), dim, seed))
+        information = _positive_information(near) if near.nnz else near
+        if not information.nnz:
+            raise ValueError(
+                f"no two of the {len(kept)} words that occur at least {min_count} times stand together more often than "
+                "by chance: there is nothing to make vectors from; pass an encoder"
+            )
+        return cls(kept, _decompose(information, dim, seed))
 
     def encode(self, documents: Sequence[str], processor: TopicVQProcessor) -> list[np.ndarray]:
         """Return the (words, H) vectors of the known content words of each document."""

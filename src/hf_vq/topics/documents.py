@@ -113,11 +113,21 @@ def load_documents(
 
     labels = None
     if label_column is not None:
-        names = getattr(part.features[label_column], "names", None)
-        labels = [names[v] if names is not None else str(v) for v in part[label_column]]
+        labels = _read_labels(part, label_column)
+        if None in labels:
+            row = rows[labels.index(None)]
+            raise ValueError(f"column {label_column!r} of {place} has no label in row {row}")
     times = None if time_column is None else list(part[time_column])
     bow_texts = None if bow_text_column is None else read_texts(bow_text_column)
     return Documents(read_texts(text_column), labels, times, bow_texts)
+
+
+def _read_labels(dataset: Any, column: str) -> list[Any]:
+    """The classes by name, `None` where nobody knows it: of numbered classes, data sets of the Hub then have -1."""
+    names = getattr(dataset.features[column], "names", None)
+    if names is None:
+        return [None if value is None else str(value) for value in dataset[column]]
+    return [None if value is None or value < 0 else names[value] for value in dataset[column]]
 
 
 class TextStream:

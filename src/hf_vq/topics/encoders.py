@@ -190,11 +190,11 @@ class ContextualEncoder:
         )
 
     def _batches(self, input_ids: list[list[int]]) -> Iterator[np.ndarray]:
-        """Yield the numbers of windows of equal length, the longest first."""
+        """Yield the numbers of windows of equal length, the longest first; a text may have no piece at all."""
         lengths = np.array([len(ids) for ids in input_ids])
-        for length in np.unique(lengths)[::-1]:
+        for length in np.unique(lengths[lengths > 0])[::-1]:
             windows = np.flatnonzero(lengths == length)
-            size = max(1, self.batch_tokens // max(length, 1))
+            size = max(1, self.batch_tokens // length)
             for start in range(0, len(windows), size):
                 yield windows[start : start + size]
 

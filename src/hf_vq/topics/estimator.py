@@ -45,7 +45,7 @@ from hf_vq.models.topic_vq_words import DEFAULT_TOKEN_PATTERN
 
 from . import estimator_checks as checks
 from .corpus import TopicCorpus
-from .encoder_choice import CORPUS_ENCODER, check_encoder, encoder_facts, load_encoder, make_encoder
+from .encoder_choice import CORPUS_ENCODER, encoder_facts, load_encoder, make_encoder
 from .encoders import WordEncoder
 from .estimator_operations import TopicOperations
 from .operations import PlacedDocuments
@@ -295,11 +295,7 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
             return processor.fit_vocabulary(texts, self.min_df, self.max_df, self.max_features)
         if not processor.vocabulary:
             raise ValueError("vocabulary is empty, expected at least one word")
-        # It warns if the vocabulary is of another kind than the texts.
-        if not processor.vocabulary_coverage(texts) and any(map(processor.content_words, texts)):
-            raise ValueError(
-                f"no word of the vocabulary, such as {processor.vocabulary[0]!r}, occurs in the documents"
-            )
+        checks.check_vocabulary(processor, texts)
         return processor
 
     def _fit_encoder(self, texts: list[str], given: bool) -> WordEncoder | None:
@@ -378,9 +374,7 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
     def _corpus(
         self, texts: list[str], given: Any = None, bow_text: list[str] | None = None
     ) -> TopicCorpus:
-        embeddings = self._embed(texts, given, bow_text)
-        check_encoder(self.model_.config, embeddings.fingerprint)
-        return TopicCorpus.build(self.model_, embeddings)
+        return TopicCorpus.build(self.model_, self._embed(texts, given, bow_text))
 
     def _place(
         self,

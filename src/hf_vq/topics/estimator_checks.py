@@ -98,6 +98,14 @@ def check_num_topics(num_topics: Any) -> None:
         raise ValueError(f"num_topics is {num_topics!r}, expected a whole number of at least 1")
 
 
+def check_vocabulary(processor: TopicVQProcessor, texts: Iterable[str]) -> None:
+    """Refuses a given vocabulary of which nothing occurs; warns if it is of another kind than the texts."""
+    if not processor.vocabulary_coverage(texts) and any(map(processor.content_words, texts)):
+        raise ValueError(
+            f"no word of the vocabulary, such as {processor.vocabulary[0]!r}, occurs in the documents"
+        )
+
+
 def check_several(texts: Sequence[str]) -> None:
     """Refuses a single text, or copies of it, before a word of its vocabulary could be missed."""
     if len(set(texts)) < 2:
@@ -185,6 +193,7 @@ __all__ = [
     "check_num_topics",
     "check_several",
     "check_size",
+    "check_vocabulary",
     "make_config",
     "model_options",
     "plain",

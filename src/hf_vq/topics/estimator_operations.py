@@ -214,8 +214,8 @@ class TopicOperations:
             labels: A class for each document.
             documents: Best held-out ones.
             reference: Texts in which coherence counts the words of topics; those that the topics were learned from, as
-                far as they are known, else `documents`. Every one of these words must occur there, and topics need ten
-                words at least.
+                far as they are known, else `documents`. Every one of these words must occur there. Topics with less
+                than ten words have no coherence.
         """
         placed = self.place(documents)
         if labels is not None and len(labels) != len(placed):

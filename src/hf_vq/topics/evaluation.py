@@ -17,6 +17,7 @@
 log-probabilities of held-out words. What is not given is not scored.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -37,6 +38,8 @@ from .metrics import (
 )
 
 __all__ = ["TOPIC_METRIC_DEFINITIONS", "evaluate_topics"]
+
+logger = logging.getLogger(__name__)
 
 _TOP = "of the 10 best words of each topic"
 _LABELS = "of held-out documents and their labels, which training never saw"
@@ -87,8 +90,8 @@ def evaluate_topics(
     """Score a topic model.
 
     Args:
-        topics: Words of each topic, best first, 25 of each for all figures; shorter lists, of 10 words
-            at least, go without `diversity_25`.
+        topics: Words of each topic, best first, 25 of each for all figures; shorter lists go without
+            `diversity_25`, those of less than 10 words without coherence and diversity.
         reference: Counts for NPMI.
         texts: The tokenized texts of the reference, for C_V.
         topic_proportions: Of held-out documents, (documents, topics).
@@ -103,9 +106,14 @@ def evaluate_topics(
     Returns:
         The figures that the inputs suffice for; `TOPIC_METRIC_DEFINITIONS` defines them.
     """
-    figures = _word_figures(topics, reference)
-    if texts is not None:
-        figures["c_v"] = c_v(topics, texts, top_n=10)
+    figures: dict[str, float] = {"num_topics": len(topics)}
+    shortest = min(map(len, topics), default=0)
+    if shortest < 10:
+        logger.warning("a topic has only %d words: coherence and diversity need 10", shortest)
+    else:
+        figures |= _word_figures(topics, reference)
+        if texts is not None:
+            figures["c_v"] = c_v(topics, texts, top_n=10)
     if topic_proportions is not None:
         proportions = _check_proportions(topic_proportions)
         threshold = 1 / proportions.shape[1]
@@ -128,7 +136,6 @@ def _word_figures(
     best = best_topics(scores)
     diversity = topic_diversity(topics, top_n=10)
     figures: dict[str, float] = {
-        "num_topics": len(topics),
         "npmi": float(scores.mean()),
         "npmi_best_half": float(scores[best].mean()),
         "diversity_10": diversity,

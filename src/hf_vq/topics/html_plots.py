@@ -182,12 +182,12 @@ def plot_over_time(
 def plot_document(topics: Topics, words: WordTopics) -> str:
     """A page with a document, each word on the color of its topic, the stronger the surer."""
     colors = topic_colors(len(topics))
-    pieces = []
+    pieces, owners = [], words.owners
     for text, number in words.pieces():
         if number is None:
             pieces.append(html.escape(text))
             continue
-        topic = int(words.owners[number])
+        topic = int(owners[number])
         sure = float(words.posterior[number, topic])
         title = html.escape(f"{topic_name(topics, topic)} ({sure:.0%})", quote=True)
         shade = f"{colors[topic]}{round(160 * sure):02x}"  # the last two digits are the opacity
@@ -196,7 +196,7 @@ def plot_document(topics: Topics, words: WordTopics) -> str:
         )
     legend = [
         f'<span style="background:{colors[topic]}a0">{html.escape(topic_name(topics, topic))}</span>'
-        for topic in sorted(set(words.owners.tolist()))
+        for topic in sorted(set(owners.tolist()))
     ]
     title = html.escape(words.text[:60])
     return PAGE.format(title=title, legend="".join(legend), text="".join(pieces))
@@ -208,7 +208,8 @@ def save_html(picture: Figure | str, path: str | Path) -> Path:
         # A fixed name, since plotly draws a random one: equal pictures are equal files.
         picture = picture.to_html(include_plotlyjs=True, full_html=True, div_id="picture")
     path = Path(path)
-    path.write_text(picture, encoding="utf-8")
+    # A text may hold halves of characters, which no page can.
+    path.write_text(picture, encoding="utf-8", errors="replace")
     return path
 
 

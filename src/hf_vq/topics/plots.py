@@ -150,9 +150,9 @@ def plot_over_time(
 
 def plot_document(topics: Topics, words: WordTopics) -> Figure:
     """A document with each word on the color of its topic, the stronger the surer; long ones are cut off."""
-    lines = _lines(words)
+    lines, owners = _lines(words), words.owners
     present = sorted(
-        {int(words.owners[word]) for line in lines for _, _, word in line if word is not None}
+        {int(owners[word]) for line in lines for _, _, word in line if word is not None}
     )
     width, height = (
         0.7 * FONT_SIZE * LINE_WIDTH / 72,
@@ -169,7 +169,7 @@ def plot_document(topics: Topics, words: WordTopics) -> Figure:
         axes.text(0, row + 0.5, "".join(piece for _, piece, _ in line).replace("$", r"\$"), **style)
         for column, piece, word in line:
             if word is not None:
-                topic = int(words.owners[word])
+                topic = int(owners[word])
                 sure = float(words.posterior[word, topic])
                 box = Rectangle(
                     (column, row), len(piece), 1, color=colors[topic], alpha=0.6 * sure, linewidth=0

@@ -222,12 +222,11 @@ def fit_topics(
         What `train` returns; with `eval_corpus` also `eval_bound` and its parts, of the model that was kept.
     """
     documents = _with_words(corpus)
-    expected = max(2, model.config.num_topics)
-    if len(documents) < expected:
-        raise ValueError(
-            f"{len(documents)} of {len(corpus)} documents have words, expected at least {expected} "
-            f"for {model.config.num_topics} topics"
-        )
+    _check_number(corpus, documents.indices, model.config.num_topics)
+    if not continued and not corpus.word_counts.nnz:
+        raise ValueError("no word of the vocabulary occurs in the documents")
+    if eval_corpus is not None and not eval_corpus.num_words.any():
+        raise ValueError(f"none of the {len(eval_corpus)} held-out documents has a word")
     finished = finished_stage(config, "topics")
     if finished is None:
         if not continued:
@@ -353,6 +352,22 @@ class _Rows(Dataset):
 def _collate_words(rows: Any) -> dict[str, torch.Tensor]:
     """Words as documents of one word: the codebook does not ask where they come from."""
     return {"word_embeddings": rows[:, None]}
+
+
+def _check_number(corpus: TopicCorpus, rows: Sequence[int], num_topics: int) -> None:
+    """Refuses fewer documents than topics: those that differ and have words count."""
+    expected = max(2, num_topics)
+    different: set[tuple[bytes, ...]] = set()
+    for row in rows:
+        words = corpus.word_counts[[row]]
+        parts = (corpus.code_counts[row], words.indices, words.data)
+        different.add(tuple(part.tobytes() for part in parts))
+        if len(different) == expected:
+            return
+    raise ValueError(
+        f"{len(different)} of {len(corpus)} documents have words and are no copies of others, expected at least "
+        f"{expected} for {num_topics} topics"
+    )
 
 
 def _with_words(corpus: TopicCorpus) -> Subset:
