@@ -64,6 +64,7 @@ def load_script(name):
 
 
 training = load_script("train_topic_vq_image")
+evaluation = load_script("evaluate_topic_images")
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +137,25 @@ def test_training_writes_pipeline_record_and_best_model(run, tmp_path, capsys):
     assert [image.size for image in pipe(topics=[0, 2]).images] == [(8, 8)] * 2
     frequencies = pipe.prior.code_mixture.bias
     assert frequencies.isfinite().all()
+
+
+def test_a_pipeline_is_scored_and_drawn(run, labeled_images, capsys):
+    run("run")
+    expected = read_record("run/final.json")["metrics"]
+    options = {"pipeline": "run/pipeline", "dataset": labeled_images, "label_column": "label"}
+    options |= {"pictures": "drawn", "batch_size": TINY["per_device_eval_batch_size"]}
+    options |= {"samples_per_topic": TINY["samples_per_topic"]}
+    record = evaluation.main([*words(options), "--cpu"])
+    assert read_record("run/pipeline.json")["metrics"] == record["metrics"]
+    # The script that trains knows the shares of codes in training as well.
+    shared = record["metrics"].keys() & expected.keys()
+    assert {"bits_per_code", "topic_class_nmi", "controllability"} <= shared
+    for name in shared:
+        assert record["metrics"][name] == pytest.approx(expected[name]), name
+    pictures = sorted(path.name for path in Path("drawn").iterdir())
+    assert "drawn" in capsys.readouterr().out
+    assert any(name.endswith(".png") for name in pictures)
+    assert any(name.endswith(".html") for name in pictures)
 
 
 def test_resuming_equals_an_uninterrupted_run(run, tmp_path, monkeypatch):

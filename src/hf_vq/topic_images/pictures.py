@@ -100,14 +100,15 @@ def picture_topics(
     names = pipe.prior.config.topic_labels or [f"topic {topic}" for topic in range(num_topics)]
     options = {"num_images_per_prompt": images_per_topic, "generator": seed, **options}
     chosen = np.random.default_rng(seed).choice(len(images), num_references, replace=False)
-    references = [images[row] for row in chosen]
+    references = [images[int(row)] for row in chosen]
     samples = pipe(topics=range(num_topics), **options).images
     like = pipe(topic_proportions=proportions[chosen], **options).images if num_references else []
     pictures = TopicPictures(
         list(names),
         samples=_rows(samples, images_per_topic),
         nearest=[
-            [images[row] for row in rows] for rows in nearest_images(proportions, images_per_topic)
+            [images[int(row)] for row in rows]
+            for rows in nearest_images(proportions, images_per_topic)
         ],
         references=references,
         like_references=_rows(like, images_per_topic),
