@@ -300,6 +300,20 @@ def test_a_record_tells_of_the_command_that_ran(
     assert record["command"] == "python scripts/evaluate.py --split test"
 
 
+def test_a_record_of_a_folder_tells_its_weights_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "final"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"abc")
+    write_record(tmp_path / "a.json", str(folder), {"mse": 1.0}, data=DATA, seeds=[0])
+    record = read_record(tmp_path / "a.json")
+    assert record["checkpoint"] == "final"
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert record["weights"] == {"model.safetensors": digest}
+    assert "weights" not in write_record(
+        tmp_path / "b.json", "user/model", {"mse": 1.0}, data=DATA, seeds=[0]
+    )
+
+
 def test_the_record_of_a_checkpoint_lies_beside_its_folder(tmp_path: Path) -> None:
     (tmp_path / "final").mkdir()
     assert record_path(tmp_path / "final") == tmp_path / "final.json"
@@ -338,6 +352,7 @@ def test_a_figure_without_a_definition_is_refused(tmp_path: Path) -> None:
         ({"seeds": ["0"]}, "seeds must be integers"),
         ({"date": "yesterday"}, "yesterday"),
         ({"extra": 1}, "must have the fields"),
+        ({"weights": "sha256:0"}, "weights has the wrong type"),
     ],
 )
 def test_reading_checks_a_record(tmp_path: Path, change: dict[str, Any], message: str) -> None:

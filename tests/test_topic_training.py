@@ -304,7 +304,7 @@ def test_mistakes_are_named(make_model, corpus_parts):
     one = embed(["sun moon star", ""])
     model = make_model(codebook_init="normal", codebook_update="gradient")
     fit_codebook(model, one, config)
-    with pytest.raises(ValueError, match="1 of 2 documents have words .* at least 3 for 3 topics"):
+    with pytest.raises(ValueError, match="1 of 2 documents have words .* at least 3 .num_topics is 3"):
         fit_topics(model, build_corpus(model, one, config), config)
 
 

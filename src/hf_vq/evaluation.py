@@ -17,6 +17,7 @@
 the figures into a JSON file, together with everything that one needs to judge or repeat them.
 """
 
+import hashlib
 import inspect
 import json
 import logging
@@ -276,6 +277,8 @@ def write_record(
 ) -> dict[str, Any]:
     """Write `<checkpoint>.json`: the figures and what one needs to judge or repeat them.
 
+    If the checkpoint is a folder, the record also holds the SHA-256 of its weights, in `weights`.
+
     Paths of this machine are cut down to what lies under the working directory, or to a name. A
     figure that is not finite, which JSON cannot hold, becomes `null`.
 
@@ -312,12 +315,24 @@ def write_record(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(_portable(word) for word in command),
     }
+    weights = _checksums(Path(checkpoint))
+    if weights:
+        record["weights"] = weights
     _check_record(record)
     text = json.dumps(record, indent=2, allow_nan=False) + "\n"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return record
+
+
+def _checksums(checkpoint: Path) -> dict[str, str]:
+    """The name and SHA-256 of each file of weights; none for a checkpoint that is not a folder here."""
+    checksums = {}
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        with path.open("rb") as file:
+            checksums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return checksums
 
 
 def record_path(checkpoint: str | Path) -> Path:
@@ -365,14 +380,15 @@ _RECORD_TYPES: dict[str, type | tuple[type, ...]] = {
     "date": str,
     "command": str,
 }
+_OPTIONAL_TYPES: dict[str, type] = {"weights": dict}
 
 
 def _check_record(record: Any) -> None:
-    if not isinstance(record, dict) or record.keys() != _RECORD_TYPES.keys():
+    if not isinstance(record, dict) or record.keys() - _OPTIONAL_TYPES != _RECORD_TYPES.keys():
         found = sorted(record) if isinstance(record, dict) else type(record).__name__
         raise ValueError(f"it must have the fields {sorted(_RECORD_TYPES)}, got {found}")
-    for field, kinds in _RECORD_TYPES.items():
-        if not isinstance(record[field], kinds):
+    for field, kinds in (_RECORD_TYPES | _OPTIONAL_TYPES).items():
+        if field in record and not isinstance(record[field], kinds):
             raise ValueError(f"{field} has the wrong type: {record[field]!r}")
     if not record["metrics"] or record["metrics"].keys() != record["definitions"].keys():
         raise ValueError("metrics must not be empty, and each must have a definition")

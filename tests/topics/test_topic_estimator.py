@@ -325,6 +325,15 @@ def test_further_documents_change_the_topics_a_little(topics, documents, options
     assert not topics.model_.training
 
 
+def test_fewer_documents_than_topics_may_be_added(topics, documents):
+    before = topics.transform(documents)
+    topics.partial_fit(documents[:2])
+    np.testing.assert_array_equal(topics.transform(documents).argmax(axis=1), before.argmax(axis=1))
+    assert len(topics.document_table()) == 2
+    with pytest.raises(ValueError, match="1 of 3 documents have words .* at least 2"):
+        topics.partial_fit([documents[0], "?!", documents[0]])
+
+
 def test_partial_fit_begins_with_fit(fast, documents):
     assert fast().partial_fit(documents).transform(documents[:1]).shape == (1, 3)
 

@@ -19,7 +19,9 @@ from torch.utils.data import Dataset
 from transformers import AutoModel, AutoProcessor, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from hf_vq.models.processing_topic_vq import TopicVQProcessor
 from hf_vq.topic_pipelines import TOPIC_TASK, TopicModelingPipeline, register_topic_pipelines
+from hf_vq.topics.corpus_encoder import CorpusEncoder
 from hf_vq.topics.estimator import TopicVQ
 
 TEXTS = ["moon rocket orbit", "goal match team player", "oven", "?!"]
@@ -92,6 +94,22 @@ def test_parts_in_memory(trained_folder, pipe):
     assert again(TEXTS) == pipe(TEXTS)
     with pytest.raises(ValueError, match="needs a processor"):
         TopicModelingPipeline(model=model, task=TOPIC_TASK)
+
+
+def test_another_encoder_is_refused(trained_folder, documents):
+    other = CorpusEncoder.fit(documents, TopicVQProcessor(), dim=5)
+    pipe = pipeline("topic-modeling", model=str(trained_folder), encoder=other)
+    with pytest.raises(ValueError, match="was trained with the encoder 'corpus' of fingerprint"):
+        pipe(TEXTS)
+
+
+def test_whatever_a_document_holds_it_has_topics(pipe, documents):
+    texts = ["", "🎉🚀", "机器学习 مرحبا", "\ud83d moon", documents[0] * 9000]
+    outputs = pipe(texts, top_k=None)
+    assert [output["num_words"] > 0 for output in outputs] == [False, False, False, True, True]
+    for output in outputs:
+        assert sum(row["score"] for row in output["topics"]) == pytest.approx(1)
+    assert outputs[0]["topics"] == outputs[2]["topics"]
 
 
 def test_a_saved_pipeline_is_whole(pipe, tmp_path):

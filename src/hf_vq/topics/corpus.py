@@ -23,8 +23,7 @@ from torch.utils.data import Dataset
 
 from hf_vq._extras import require
 
-from .encoder_choice import check_encoder
-from .encoders import has_fast_bfloat16
+from .encoders import check_encoder, has_fast_bfloat16
 from .growing_arrays import GrowingArrays, open_arrays, read_facts
 
 require("scipy", extra="topics")

@@ -24,7 +24,7 @@ from hf_vq.models.configuration_topic_vq import TopicVQConfig
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
 
 from .corpus_encoder import ENCODER_NAME, CorpusEncoder
-from .encoders import ContextualEncoder, WordEncoder
+from .encoders import ContextualEncoder, WordEncoder, check_encoder
 
 CORPUS_ENCODER = "corpus"
 
@@ -93,15 +93,6 @@ def load_encoder(
     return loaded
 
 
-def check_encoder(config: TopicVQConfig, fingerprint: str) -> None:
-    """Refuses word embeddings of another encoder: their codes would mean nothing, and nobody would see it."""
-    if config.encoder_fingerprint not in (None, fingerprint):
-        raise ValueError(
-            f"the model was trained with the encoder {config.encoder_name_or_path!r} of fingerprint "
-            f"{config.encoder_fingerprint!r}, and this one has {fingerprint!r}: use the same weights, layer and pooling"
-        )
-
-
 def encoder_facts(encoder: Any) -> dict[str, Any]:
     """What a configuration says about an encoder, or about the name of one."""
     if isinstance(encoder, CorpusEncoder):
@@ -133,4 +124,4 @@ def _contextual(name: str | Path, config: TopicVQConfig, dtype: str | None) -> C
         ) from error
 
 
-__all__ = ["CORPUS_ENCODER", "check_encoder", "encoder_facts", "load_encoder", "make_encoder"]
+__all__ = ["CORPUS_ENCODER", "encoder_facts", "load_encoder", "make_encoder"]

@@ -28,7 +28,13 @@ from hf_vq.models.processing_topic_vq import DocumentWindows, TopicVQProcessor
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["ContextualEncoder", "EncodedWords", "WordEncoder", "has_fast_bfloat16"]
+__all__ = [
+    "ContextualEncoder",
+    "EncodedWords",
+    "WordEncoder",
+    "check_encoder",
+    "has_fast_bfloat16",
+]
 
 
 @dataclass
@@ -225,6 +231,15 @@ def _selected_pairs(found: DocumentWindows, pooling: str) -> np.ndarray:
         return np.unique(found.piece_word, return_index=True)[1]
     counts = np.bincount(found.piece_word, minlength=len(found.words))
     return np.flatnonzero(counts[found.piece_word] == 1)
+
+
+def check_encoder(config: Any, fingerprint: str) -> None:
+    """Refuse word embeddings of another encoder: their codes would mean nothing, and nobody would see it."""
+    if config.encoder_fingerprint not in (None, fingerprint):
+        raise ValueError(
+            f"the model was trained with the encoder {config.encoder_name_or_path!r} of fingerprint "
+            f"{config.encoder_fingerprint!r}, and this one has {fingerprint!r}: use the same weights, layer and pooling"
+        )
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -181,7 +181,7 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
     ) -> "TopicVQ":
         """Goes on learning from further documents; codes, vocabulary and merged topics stay as they are.
 
-        Tables are then of these documents where none are given. There must be at least as many as topics.
+        Tables are then of these documents where none are given. There must be at least two that differ.
 
         Args:
             documents: Texts.

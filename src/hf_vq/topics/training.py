@@ -222,7 +222,7 @@ def fit_topics(
         What `train` returns; with `eval_corpus` also `eval_bound` and its parts, of the model that was kept.
     """
     documents = _with_words(corpus)
-    _check_number(corpus, documents.indices, model.config.num_topics)
+    _check_number(corpus, documents.indices, model.config.num_topics, continued)
     if not continued and not corpus.word_counts.nnz:
         raise ValueError("no word of the vocabulary occurs in the documents")
     if eval_corpus is not None and not eval_corpus.num_words.any():
@@ -354,9 +354,11 @@ def _collate_words(rows: Any) -> dict[str, torch.Tensor]:
     return {"word_embeddings": rows[:, None]}
 
 
-def _check_number(corpus: TopicCorpus, rows: Sequence[int], num_topics: int) -> None:
-    """Refuses fewer documents than topics: those that differ and have words count."""
-    expected = max(2, num_topics)
+def _check_number(
+    corpus: TopicCorpus, rows: Sequence[int], num_topics: int, continued: bool
+) -> None:
+    """Refuses fewer documents than new topics: those that differ and have words count. Batches need two."""
+    expected = 2 if continued else max(2, num_topics)
     different: set[tuple[bytes, ...]] = set()
     for row in rows:
         words = corpus.word_counts[[row]]
@@ -366,7 +368,7 @@ def _check_number(corpus: TopicCorpus, rows: Sequence[int], num_topics: int) -> 
             return
     raise ValueError(
         f"{len(different)} of {len(corpus)} documents have words and are no copies of others, expected at least "
-        f"{expected} for {num_topics} topics"
+        f"{expected} (num_topics is {num_topics})"
     )
 
 
