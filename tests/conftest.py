@@ -20,6 +20,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import random
 import socket
+import subprocess
+import sysconfig
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +103,21 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect_locally)
+
+
+@pytest.fixture(scope="session")
+def fresh_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The Python of a fresh virtual environment that has every library of this one, but not hf_vq."""
+    folder = tmp_path_factory.mktemp("fresh") / "venv"
+    venv.create(folder, symlinks=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if "hf_vq" not in entry.name:
+            (packages / entry.name).symlink_to(entry)
+    python = str(folder / "bin" / "python")
+    look = "import importlib.util; raise SystemExit(importlib.util.find_spec('hf_vq') is not None)"
+    subprocess.run([python, "-c", look], check=True, cwd=folder)
+    return python
 
 
 @pytest.fixture

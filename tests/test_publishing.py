@@ -21,7 +21,6 @@ import logging
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -159,7 +158,6 @@ def make_image_topics(tiny_config, tmp_path):
 
 PIPELINE_ALONE = """
 import sys
-sys.modules["hf_vq"] = None  # as if it were not installed
 import torch
 from diffusers import DiffusionPipeline
 
@@ -181,7 +179,7 @@ torch.save((pipe(topics=[0, 2], generator=1, output_type="pt").images, proportio
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_images_by_topic_work_without_the_package(tiny_config, tmp_path, make_images):
+def test_images_by_topic_work_without_the_package(tiny_config, tmp_path, make_images, fresh_python):
     """A repository in the layout of diffusers; with hf_vq its own classes are taken, without it those that it holds."""
     run, pipe = make_image_topics(tiny_config, tmp_path)
     folder = prepare_run(run, "me/topics", license="mit", max_shard_size="10KB")
@@ -212,7 +210,7 @@ def test_images_by_topic_work_without_the_package(tiny_config, tmp_path, make_im
     image.save(tmp_path / "image.png")
     paths = [str(folder), str(tmp_path / "image.png"), str(tmp_path / "out.pt")]
     done = subprocess.run(
-        [sys.executable, "-c", PIPELINE_ALONE, *paths],
+        [fresh_python, "-c", PIPELINE_ALONE, *paths],
         capture_output=True,
         text=True,
         env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules")},

@@ -89,7 +89,8 @@ class _MixtureAssignment(torch.autograd.Function):
                 -posterior.gather(-1, code).squeeze(-1).log()
                 - torch.linalg.vecdot(posterior, logits)
             )
-            posterior_sum.addmv_(posterior.T, mask_weights[rows])
+            # Not `posterior.T @ ...`: ONNX Runtime 1.31 multiplies a transposed matrix with a vector wrongly.
+            posterior_sum += mask_weights[rows] @ posterior
             posterior = posterior.to(dtype)
             posterior_means.append((posterior @ typed_values).float())
             posteriors.append(posterior)

@@ -16,7 +16,6 @@
 import importlib.util
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -64,16 +63,9 @@ def load_script(name):
     return module
 
 
-# The finder stands for a machine without hf_vq, and the offline one for a machine without a network.
+# It runs in an environment without hf_vq; the second time offline.
 STRANGER = """
 import sys
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "hf_vq":
-            raise ModuleNotFoundError(f"No module named {name!r}", name="hf_vq")
-
-sys.meta_path.insert(0, Blocker())
 import numpy as np
 from transformers import AutoModel, pipeline
 
@@ -90,8 +82,8 @@ np.savez(output, codes=answer["codes"], picture=np.asarray(answer["reconstructio
 """
 
 
-def run_stranger(repo_id, revision, image, output, **environment):
-    command = [sys.executable, "-c", STRANGER, repo_id, revision, str(image), str(output)]
+def run_stranger(python, repo_id, revision, image, output, **environment):
+    command = [python, "-c", STRANGER, repo_id, revision, str(image), str(output)]
     return subprocess.run(
         command,
         capture_output=True,
@@ -104,7 +96,7 @@ def run_stranger(repo_id, revision, image, output, **environment):
 
 
 def test_a_run_is_published_and_a_stranger_loads_it(
-    hub, run, model, repo_id, tmp_path, make_images, capsys
+    hub, run, model, repo_id, tmp_path, make_images, capsys, fresh_python
 ):
     """The script publishes; a process that has no hf_vq loads the code from the Hub, then again from its cache."""
     script = load_script("publish")
@@ -128,7 +120,7 @@ def test_a_run_is_published_and_a_stranger_loads_it(
 
     (image,) = make_images(1)
     image.save(tmp_path / "image.png")
-    arguments = repo_id, info.sha, tmp_path / "image.png", tmp_path / "out.npz"
+    arguments = fresh_python, repo_id, info.sha, tmp_path / "image.png", tmp_path / "out.npz"
     first = run_stranger(*arguments)
     assert first.returncode == 0, first.stderr
     pixels = GMVQImageProcessor(size=8)(image, return_tensors="pt").pixel_values
@@ -237,7 +229,6 @@ def test_data_sets(repo_id, tmp_path, make_images):
 
 PIPELINE_STRANGER = """
 import sys
-sys.modules["hf_vq"] = None  # as if it were not installed
 import torch
 from diffusers import DiffusionPipeline
 
@@ -256,7 +247,7 @@ torch.save(pipe(topics=[1], generator=3).codes, output)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_the_pipeline_of_images_by_topic(hub, tiny_config, repo_id, tmp_path, login):
+def test_the_pipeline_of_images_by_topic(hub, tiny_config, repo_id, tmp_path, login, fresh_python):
     diffusers = pytest.importorskip("diffusers", reason="needs the extra `image`")
     from hf_vq.topic_images.image_tokenizers import image_tokenizer
     from hf_vq.topic_images.pipeline import TopicVQImagePipeline
@@ -300,7 +291,7 @@ def test_the_pipeline_of_images_by_topic(hub, tiny_config, repo_id, tmp_path, lo
     )
     arguments = [repo_id, commit.oid, str(tmp_path / "out.pt")]
     done = subprocess.run(
-        [sys.executable, "-c", PIPELINE_STRANGER, *arguments],
+        [fresh_python, "-c", PIPELINE_STRANGER, *arguments],
         capture_output=True,
         text=True,
         env=os.environ | {"HF_HOME": str(tmp_path / "home")},
