@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-base check format bench build clean
+.PHONY: help demo test test-oldest test-base check format bench docs build clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,11 +48,14 @@ bench: $(VENV)/.stamp-dev ## run the benchmarks at smoke size; full size: benchm
 	$(TEST_ENV) $(BIN)/python benchmarks/t5_vqvae_overhead.py --smoke
 	$(TEST_ENV) $(BIN)/python benchmarks/topic_image.py smoke
 
+docs: $(VENV)/.stamp-dev ## build the documentation site into site/, a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 build: $(VENV)/.stamp-dev ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m hatchling build
 
 clean: ## remove caches and builds; environments, data and runs stay
-	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist site .pytest_cache .ruff_cache .mypy_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
