@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from transformers import Trainer, TrainingArguments
 
 from hf_vq import TopicVQConfig, TopicVQModel
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
@@ -304,8 +305,48 @@ def test_mistakes_are_named(make_model, corpus_parts):
     one = embed(["sun moon star", ""])
     model = make_model(codebook_init="normal", codebook_update="gradient")
     fit_codebook(model, one, config)
-    with pytest.raises(ValueError, match="1 of 2 documents have words .* at least 3 .num_topics is 3"):
+    with pytest.raises(
+        ValueError, match="1 of 2 documents have words .* at least 3 .num_topics is 3"
+    ):
         fit_topics(model, build_corpus(model, one, config), config)
+
+
+@pytest.mark.parametrize("dense_vocabulary", [100, 0])
+def test_the_trainer_of_transformers_does_both_stages(
+    make_model, corpus_parts, tmp_path, monkeypatch, dense_vocabulary
+):
+    monkeypatch.setattr(corpus_module, "_DENSE_VOCABULARY", dense_vocabulary)
+    _, embeddings, _ = corpus_parts
+    model = make_model(**TRAINED)
+    words = torch.from_numpy(embeddings.sample(500))
+    model.initialize_codebook([words[None]])
+
+    def trainer(steps, dataset, **options):
+        arguments = TrainingArguments(
+            str(tmp_path),
+            max_steps=steps,
+            per_device_train_batch_size=30,
+            learning_rate=8e-3,
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+        return Trainer(model, arguments, train_dataset=dataset, eval_dataset=dataset, **options)
+
+    model.set_objective("codebook")
+    codebook = trainer(3, [{"word_embeddings": row} for row in words[:, None]])
+    before = codebook.evaluate()["eval_loss"]
+    codebook.train()
+    assert codebook.evaluate()["eval_loss"] < before
+    corpus = TopicCorpus.build(model, embeddings)
+    model.set_objective("topics", 20)
+    topics = trainer(60, corpus, data_collator=corpus.collate)
+    topics.train()
+    assert topics.evaluate()["eval_loss"] > 0
+    proportions = topics.predict(corpus).predictions[0]
+    assert proportions.shape == (90, 3)
+    owners = proportions.argmax(axis=1)
+    assert len(set(zip(owners.tolist(), [0, 1, 2] * 30, strict=True))) == 3
 
 
 def test_copies_do_not_make_more_documents(make_model, corpus_parts):

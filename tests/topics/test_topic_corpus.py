@@ -221,7 +221,7 @@ def test_batches_are_arguments_of_the_model(model, embeddings):
 def test_batches_of_one_keep_their_axes(model, embeddings):
     """T15."""
     corpus = TopicCorpus.build(model, embeddings)
-    (batch,) = [corpus.__getitems__([3])]
+    (batch,) = corpus.__getitems__([3])
     assert {name: len(rows) for name, rows in batch.items()} == dict.fromkeys(batch, 1)
     stacked = corpus.collate([corpus[3]])
     assert all(torch.equal(stacked[name], batch[name]) for name in batch)
@@ -231,9 +231,9 @@ def test_batches_of_one_keep_their_axes(model, embeddings):
 def test_large_vocabularies_come_sparse(model, embeddings, monkeypatch):
     corpus = TopicCorpus.build(model, embeddings)
     rows = [5, 0, 1, 5]
-    dense = corpus.__getitems__(rows)
+    (dense,) = corpus.__getitems__(rows)
     monkeypatch.setattr(corpus_module, "_DENSE_VOCABULARY", 2)
-    sparse = corpus.__getitems__(rows)
+    (sparse,) = corpus.__getitems__(rows)
     assert sparse["word_counts"].layout == torch.sparse_coo
     assert torch.equal(sparse["word_counts"].to_dense(), dense["word_counts"])
     losses = [model.eval()(**batch, objective="topics").loss for batch in (dense, sparse)]

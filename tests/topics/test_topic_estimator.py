@@ -602,6 +602,13 @@ def test_an_encoder_of_transformers(fast, documents, encoder_folder, tmp_path):
         fast(encoder=str(encoder_folder), encoder_dtype="float99").fit(documents)
 
 
+def test_no_folder_of_this_machine_is_saved(fast, documents, tmp_path):
+    fast(cache_dir=tmp_path / "cache").fit(documents).save_pretrained(tmp_path / "saved")
+    for file in (tmp_path / "saved").glob("*.json"):
+        assert str(tmp_path) not in file.read_text()
+    assert TopicVQ.from_pretrained(tmp_path / "saved").cache_dir is None
+
+
 def test_the_saved_options_are_plain(trained_folder):
     state = json.loads((trained_folder / "topic_vq.json").read_text())
     assert state["options"]["encoder"] == "corpus"

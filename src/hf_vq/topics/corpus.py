@@ -153,10 +153,14 @@ class TopicCorpus(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Return the row of one document as `collate` takes it."""
-        return {name: rows[0] for name, rows in self.__getitems__([index]).items()}
+        (batch,) = self.__getitems__([index])
+        return {name: rows[0] for name, rows in batch.items()}
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Return the batch of some documents in one go, as `DataLoader` asks for it."""
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
+        """Return the batch of some documents in one go, as `DataLoader` asks for it.
+
+        It is the one entry of a list, since `Trainer` looks through lists of dictionaries.
+        """
         rows = np.asarray(indices)
         words = self.word_counts[rows].astype(np.float32)
         batch = {
@@ -165,13 +169,13 @@ class TopicCorpus(Dataset):
         }
         if self.document_vectors is not None:
             batch["document_vectors"] = torch.from_numpy(self.document_vectors[rows])
-        return batch
+        return [batch]
 
     @staticmethod
-    def collate(rows: Any) -> dict[str, torch.Tensor]:
+    def collate(rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Make a batch of what the data set returned: rows, or the batch that it is already."""
-        if isinstance(rows, dict):
-            return rows
+        if len(rows) == 1 and rows[0]["code_counts"].ndim == 2:
+            return rows[0]
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
     @classmethod

@@ -239,7 +239,9 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         if self.model_.config.encoder_name_or_path == CORPUS_ENCODER:
             encoder: Any = self._get_encoder()
             encoder.save(folder)
-        options = self.get_params() | {"encoder": self.model_.config.encoder_name_or_path}
+        # Where this machine keeps word embeddings is nothing for another one.
+        known = {"encoder": self.model_.config.encoder_name_or_path, "cache_dir": None}
+        options = self.get_params() | known
         state = {"options": options, "merges": self._merges}
         text = json.dumps(state, indent=2, default=checks.plain, ensure_ascii=False)
         (folder / ESTIMATOR_NAME).write_text(text, encoding="utf-8")
