@@ -16,6 +16,7 @@
     python benchmarks/topic_image.py codes      # once: GM-VQ's codes, features of ResNet-56
     python benchmarks/topic_image.py anchors    # once: figures that need no prior, k-means on bags of codes
     python benchmarks/topic_image.py run --methods topics classes --seeds 0 1 2
+    python benchmarks/topic_image.py run --methods without_logits without_clusters    # levers
     python benchmarks/topic_image.py speed      # sampling with and without cache, and by transformers' own generate
     python benchmarks/topic_image.py cross-modal    # after the runs: classes by their topics and by their names
     python benchmarks/topic_image.py sheets     # pictures of samples, from the saved run of seed 0
@@ -49,7 +50,7 @@ from topic_image_data import (
     make_codes,
     unigram_bits,
 )
-from topic_image_methods import LABELS, Budget, ImageMethod, bags_of, build_model
+from topic_image_methods import LABELS, LEVERS, Budget, ImageMethod, bags_of, build_model
 from topic_image_scores import (
     DEFINITIONS,
     Conditions,
@@ -100,7 +101,7 @@ def run(
     if path.exists():
         print(f"{path.name}: already there")
         return
-    print(f"{path.stem}: {LABELS[name]}", flush=True)
+    print(f"{path.stem}: {LABELS.get(name) or LEVERS[name][0]}", flush=True)
     method = ImageMethod(name, budget, data.codebook, data.train, seed)
     figures = method.fit(data.train, seed)
     started = time.process_time()
@@ -272,7 +273,7 @@ def main() -> None:
     )
     subparsers = parser.add_subparsers(dest="command", required=True)
     run_parser = subparsers.add_parser("run", help="train and score")
-    run_parser.add_argument("--methods", nargs="+", required=True, choices=LABELS)
+    run_parser.add_argument("--methods", nargs="+", required=True, choices=(*LABELS, *LEVERS))
     run_parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     run_parser.add_argument("--validate", action="store_true", help="leave the test set alone")
     run_parser.add_argument("--steps", type=int, default=Budget.steps, help="updates")

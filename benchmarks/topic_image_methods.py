@@ -36,8 +36,20 @@ LABELS = {
     "published": "as published, transformer prior",
     "pixelcnn": "as published, gated PixelCNN",
 }
+# Ours without one of its levers: what it is called, and what takes the lever's place.
+LEVERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "without_logits": ("topics told by the prefix alone", {"condition": "prefix"}),
+    "with_layers": ("topics added in every layer", {"condition": "prefix_and_layers"}),
+    "without_clusters": ("topics start at random", {"topic_init": "random"}),
+    "with_map": (
+        "inference reads the map",
+        {"inference_network": "map", "inference_hidden_sizes": [256]},
+    ),
+    "without_temperature": ("temperature of topics 1", {"topic_temperature": 1.0}),
+    "with_codebook": ("the prefix has the topics' codes", {"topic_condition": "codebook"}),
+}
 # Those that infer what they are told.
-TOPICAL = ("topics", "published", "pixelcnn")
+TOPICAL = ("topics", "published", "pixelcnn", *LEVERS)
 
 
 # That topics start as clusters of.
@@ -83,6 +95,8 @@ def build_model(name: str, budget: Budget, codebook: torch.Tensor, grid_size: Se
         return TopicPixelCNN(codebook, tuple(grid_size), budget.num_topics, width, layers)
     # Labels and clusters are told as topics are; what raises which codes is then learned from the prior alone.
     special: dict[str, Any] = {}
+    if name in LEVERS:
+        special |= LEVERS[name][1]
     if name == "published":
         special["variant"] = "published"
     if name == "unconditional":
@@ -130,7 +144,7 @@ class ImageMethod:
         if name != "pixelcnn":
             counts = torch.bincount(train.codes.flatten(), minlength=len(codebook))
             self.model.set_background(counts)
-            if name == "topics":
+            if self.is_topical:  # the model starts its topics there or leaves them alone
                 sample = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
                 self.model.initialize_topics(
                     train.codes[sample[:STARTING_IMAGES]], torch.Generator().manual_seed(seed)

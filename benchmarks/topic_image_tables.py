@@ -15,6 +15,7 @@
 
 import json
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import torch
 from PIL import Image, ImageDraw
 from results import REPORTS, RESULTS, markdown_table, mean_and_spread, read_results
 from topic_image_data import CLASSES, CodeData, Decoder
-from topic_image_methods import LABELS, TOPICAL
+from topic_image_methods import LABELS, LEVERS, TOPICAL
 from topic_image_scores import (
     ASKED,
     GUIDANCE_SCALES,
@@ -71,15 +72,25 @@ CLUSTERS: list[Column] = [
     ("active topics", "active_topics", 1, 1),
     ("mean of the largest share", "mean_largest", 2, 1),
 ]
+LEVER_COLUMNS: list[Column] = [
+    ("own", "bits_own", 3, 1),
+    ("of another image", "bits_shuffled", 3, 1),
+    ("bound", "bits_bound", 3, 1),
+    ("NMI", "topic_nmi", 3, 1),
+    ("active topics", "active_topics", 1, 1),
+    ("obeyed, %", "inferred_one_hot_g1", 1, 100),
+    ("obeyed, guidance 2, %", "inferred_one_hot_g2", 1, 100),
+    ("FD-ResNet56", "frechet", 2, 1),
+]
 Groups = dict[str, list[dict[str, Any]]]
 
 
-def read_groups() -> Groups:
-    """The records of each method, one for each seed, in the order of `LABELS`."""
+def read_groups(names: Iterable[str] = LABELS) -> Groups:
+    """The records of each method, one for each seed."""
     records = read_results(FOLDER)
     groups = {
         name: [record for stem, record in records.items() if stem.split("-")[0] == name]
-        for name in LABELS
+        for name in names
     }
     return {name: found for name, found in groups.items() if found}
 
@@ -103,6 +114,7 @@ def report() -> None:
         ),
         "anchor_clusters": _anchor_clusters(anchors),
         "control": _control_table(groups),
+        "levers": _table(read_groups(["topics", *LEVERS]), LEVER_COLUMNS),
         "anchors": _anchors(anchors),
         "speed": _speed(speed),
         "cross_modal": _cross_modal(cross),
@@ -134,7 +146,7 @@ def _table(groups: Groups, columns: list[Column]) -> str:
     if not groups:
         return NOTHING
     rows = [
-        [LABELS[name]]
+        [LABELS.get(name) or LEVERS[name][0]]
         + [_values_text(records, key, digits, factor) for _, key, digits, factor in columns]
         + [str(len(records))]
         for name, records in groups.items()
