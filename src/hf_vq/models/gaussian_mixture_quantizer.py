@@ -63,7 +63,8 @@ class _MixtureAssignment(torch.autograd.Function):
         Returns `posterior @ values`, `relaxed @ values`, the masked sum over rows of the posteriors, the
         entropy of each row's posterior, and each row's most probable code.
         """
-        num_rows, num_codes = len(queries), len(keys)
+        # `shape`, not `len`, which would fix the number in an exported graph.
+        num_rows, num_codes = queries.shape[0], keys.shape[0]
         typed_values = values.to(dtype)
         posterior_sum = keys.new_zeros(num_codes)
         posterior_means, relaxed_means, entropies, codes = [], [], [], []
@@ -183,7 +184,9 @@ def _restricted(logits: torch.Tensor, ranges: torch.Tensor | None, rows: slice) 
 def _row_slices(num_rows: int, num_columns: int, device: torch.device) -> list[slice]:
     entries = CPU_BLOCK_ENTRIES if device.type == "cpu" else MAX_BLOCK_ENTRIES
     step = max(1, entries // num_columns)
-    return [slice(start, min(start + step, num_rows)) for start in range(0, max(1, num_rows), step)]
+    if num_rows <= step:
+        return [slice(None)]
+    return [slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
 
 
 class GaussianMixtureQuantizer(Quantizer):
@@ -304,7 +307,7 @@ class GaussianMixtureQuantizer(Quantizer):
         ranges = None if ranges is None else ranges.reshape(-1, 2)
         proxies, weights = self._split(latents.flatten(0, -2))
         mask_weights = (
-            torch.ones(len(proxies), device=latents.device)
+            latents.new_ones(proxies.shape[0], dtype=torch.float32)
             if mask is None
             else mask.flatten().float()
         )

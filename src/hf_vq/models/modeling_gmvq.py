@@ -434,7 +434,7 @@ class GMVQModel(GMVQPreTrainedModel):
 
 def _squared_error(reconstruction: torch.Tensor, pixel_values: torch.Tensor) -> torch.Tensor:
     """Sum over an image, mean over the batch, in float32."""
-    return (reconstruction.float() - pixel_values.float()).square().sum() / len(pixel_values)
+    return (reconstruction.float() - pixel_values.float()).square().sum() / pixel_values.shape[0]
 
 
 def _perplexity(codes: torch.Tensor, codebook_size: int) -> torch.Tensor:

@@ -172,7 +172,7 @@ class TopicVQModel(TopicVQTrainableModel):
         """Codes and weights `(B, N, codes_per_token)` of documents to their bags `(B, codebook_size)`, eq. (7)."""
         kept = codes >= 0 if word_mask is None else (codes >= 0) & word_mask[..., None]
         weights = torch.where(kept, code_weights.float(), 0.0)
-        bags = weights.new_zeros(len(codes), self.config.codebook_size)
+        bags = weights.new_zeros(codes.shape[0], self.config.codebook_size)
         return bags.scatter_add_(1, codes.clamp_min(0).flatten(1), weights.flatten(1))
 
     # Topics and words
@@ -378,7 +378,7 @@ class TopicVQModel(TopicVQTrainableModel):
             output["word_log_probs"] = self.word_mixture.log_probabilities(proportions, scores)
         if not return_loss:
             return output
-        check_word_counts(self.config, word_counts, len(code_counts))
+        check_word_counts(self.config, word_counts, code_counts.shape[0])
         reduce = torch.mean if config.loss_reduction == "mean" else torch.sum
         dropped = F.dropout(proportions, config.topic_dropout, self.training)
         output |= {
@@ -448,7 +448,7 @@ class TopicVQModel(TopicVQTrainableModel):
             proportions.detach().mean(dim=0),
             frequencies / frequencies.sum(),
         )
-        return entropy * (word_counts.sum() / len(word_counts))
+        return entropy * (word_counts.sum() / word_counts.shape[0])
 
     def _seed_loss(self, scores: torch.Tensor) -> torch.Tensor:
         """Eq. (25): mean over seeds of the negative log-probability in their topics."""

@@ -296,7 +296,7 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
                 proportions = torch.softmax(mean / temperature, dim=-1)
             output |= {"posterior_mean": mean, "posterior_log_variance": log_variance}
         else:
-            proportions = self._check_proportions(topic_proportions, len(codes))
+            proportions = self._check_proportions(topic_proportions, codes.shape[0])
         output["topic_proportions"] = proportions
         if return_loss or output_logits:
             logits, decoded = self._decode(codes, self._embed_topics(proportions), **kwargs)
@@ -315,7 +315,7 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         signal = self._signal(proportions)
         if not self.training or self.condition.no_topic is None:
             return signal
-        number = len(proportions)
+        number = proportions.shape[0]
         dropped = torch.rand(number, 1, device=proportions.device) < config.condition_dropout
         without = self.condition.without_topics(number, config.codebook_size)
         return without.apply(lambda no, yes: torch.where(dropped, no, yes), signal)
@@ -356,7 +356,7 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         dropped = F.dropout(proportions, config.topic_dropout, self.training)
         prior_loss = F.cross_entropy(
             logits.float().flatten(0, 1), codes.flatten(), reduction="sum"
-        ) / len(codes)
+        ) / codes.shape[0]
         code_loss = -self.code_mixture.log_likelihood(
             dropped, self.topic_codes, self.code_vectors.bag(codes)
         ).mean()
@@ -393,7 +393,7 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
             topic_proportions = self.infer_topics(codes)
         was_training = self.training
         self.eval()
-        logits, _ = self._decode(codes, self._told(topic_proportions, len(codes)))
+        logits, _ = self._decode(codes, self._told(topic_proportions, codes.shape[0]))
         self.train(was_training)
         losses = F.cross_entropy(logits.float().transpose(1, 2), codes, reduction="none")
         return -losses if per_position else -losses.sum(dim=1)

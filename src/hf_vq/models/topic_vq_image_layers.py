@@ -84,7 +84,7 @@ class CodeVectors(nn.Module):
 
     def bag(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes `(B, T)` to bags `(B, C)`, eq. (I3)."""
-        bags = self.neighbor_weights.new_zeros(len(codes), len(self.codebook))
+        bags = self.neighbor_weights.new_zeros(codes.shape[0], len(self.codebook))
         neighbors, weights = self.neighbors[codes], self.neighbor_weights[codes]
         return bags.scatter_add_(1, neighbors.flatten(1), weights.flatten(1))
 

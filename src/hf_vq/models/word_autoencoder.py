@@ -129,9 +129,9 @@ class ExpansionQuantizer(Quantizer):
             codebook_loss = torch.zeros_like(commitment_loss)
         if self.training:
             quantized = straight_through(latents, quantized)
-            words = torch.arange(len(codes), device=codes.device)
+            words = torch.arange(codes.shape[0], device=codes.device)
             words = words.repeat_interleave(self.config.codes_per_token)
-            if len(codes):
+            if codes.shape[0]:
                 rows = latents.detach().float()[words]
                 self._collect(rows, codes.flatten(), code_weights.flatten())
             if not self.deferred_update:
@@ -141,7 +141,7 @@ class ExpansionQuantizer(Quantizer):
 
 def squared_error(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean over all elements; 0 for a batch of documents without any word, whose mean would be no number."""
-    return F.mse_loss(values, targets) if len(values) else values.sum()
+    return F.mse_loss(values, targets) if values.shape[0] else values.sum()
 
 
 class FeedForward(nn.Module):
