@@ -354,9 +354,10 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         config: Any = self.config
         proportions = output["topic_proportions"]
         dropped = F.dropout(proportions, config.topic_dropout, self.training)
-        prior_loss = F.cross_entropy(
-            logits.float().flatten(0, 1), codes.flatten(), reduction="sum"
-        ) / codes.shape[0]
+        prior_loss = (
+            F.cross_entropy(logits.float().flatten(0, 1), codes.flatten(), reduction="sum")
+            / codes.shape[0]
+        )
         code_loss = -self.code_mixture.log_likelihood(
             dropped, self.topic_codes, self.code_vectors.bag(codes)
         ).mean()
