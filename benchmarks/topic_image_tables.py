@@ -22,7 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from results import REPORTS, RESULTS, markdown_table, mean_and_spread, read_results
+from results import (
+    REPORTS,
+    RESULTS,
+    markdown_table,
+    mean_and_spread,
+    read_results,
+    write_readme_block,
+)
 from topic_image_data import CLASSES, CodeData, Decoder
 from topic_image_methods import LABELS, LEVERS, TOPICAL
 from topic_image_scores import (
@@ -123,8 +130,29 @@ def report() -> None:
     for key, content in parts.items():
         text = text.replace("{{" + key + "}}", content)
     (REPORTS / f"{FOLDER}.md").write_text(text, encoding="utf-8")
+    write_readme_block(FOLDER, _readme_text(groups))
     if "topics" in groups:
         _plot_classes(np.array(groups["topics"][0]["data"]["class_counts"]))
+
+
+def _readme_text(groups: Groups) -> str:
+    columns: list[Column] = [
+        ("bits per code", "bits_own", 3, 1),
+        ("of another image", "bits_shuffled", 3, 1),
+        ("with the bits of the topics", "bits_bound", 3, 1),
+        ("obeyed, %", "inferred_one_hot_g1", 1, 100),
+        ("obeyed, guidance 1.5, %", "inferred_one_hot_g1.5", 1, 100),
+        ("FD-ResNet56", "frechet", 2, 1),
+    ]
+    return (
+        f"CIFAR-10 test images as 64 codes of our GM-VQ; {_budget(groups)}, minutes of one CPU core; only what the "
+        "prior is told about an image differs; mean ± standard deviation over seeds. An image's own topics are inferred "
+        "from the codes that are then predicted, so the third column is the one to hold against a prior that is told "
+        'nothing. "Obeyed": samples that are given back the topic (the label, by ResNet-56) that they were drawn for. '
+        "Other conditions, what topics have to do with classes, levers, pictures and speed: "
+        "[docs/results/topic_image.md](docs/results/topic_image.md)."
+        f"\n\n{_table(groups, columns)}"
+    )
 
 
 def read_result(name: str) -> dict[str, Any] | None:

@@ -226,12 +226,31 @@ def test_smoke_records_and_the_page(
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     monkeypatch.setattr(tables, "REPORTS", tmp_path)
+    (tmp_path / "README.md").write_text(results.README.read_text("utf-8"), "utf-8")
+    monkeypatch.setattr(results, "README", tmp_path / "README.md")
     tables.report()
     page = (tmp_path / "topic_image.md").read_text("utf-8")
     assert "{{" not in page
     assert page.count(LABELS["topics"]) > 3
     assert tables.NOTHING in page
     assert (tmp_path / "topic_image_classes.png").exists()
+
+
+def test_the_page_and_the_readme_are_made_from_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import results
+
+    tables, readme = topic_image_tables, results.README.read_text("utf-8")
+    page = (tables.REPORTS / "topic_image.md").read_text("utf-8")
+    template = (tables.REPORTS / "topic_image.template.md").read_text("utf-8")
+    (tmp_path / "topic_image.template.md").write_text(template, "utf-8")
+    (tmp_path / "README.md").write_text(readme, "utf-8")
+    monkeypatch.setattr(tables, "REPORTS", tmp_path)
+    monkeypatch.setattr(results, "README", tmp_path / "README.md")
+    tables.report()
+    assert (tmp_path / "topic_image.md").read_text("utf-8") == page
+    assert (tmp_path / "README.md").read_text("utf-8") == readme
 
 
 def test_anchors_and_sheets_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
