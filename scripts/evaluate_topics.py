@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         max_samples=config.max_samples,
     )
     documents, reference = load(config.split), load(config.reference_split)
-    model = TopicVQModel.from_pretrained(config.checkpoint).eval()
+    model = TopicVQModel.from_pretrained(config.checkpoint, use_safetensors=True).eval()
     model.to(Accelerator(cpu=config.cpu).device)
     processor = TopicVQProcessor.from_pretrained(config.checkpoint)
     encoder = load_encoder(model.config, config.encoder, config.checkpoint)

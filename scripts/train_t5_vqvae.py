@@ -200,7 +200,7 @@ def build_model(options: dict[str, Any], start: StartConfig, tokenizer: Any) -> 
         raise ValueError(f"{', '.join(sorted(sizes))}: init_from brings its own sizes")
     config = T5VQVAEConfig.from_pretrained(start.init_from, **given)
     model = T5VQVAEForConditionalGeneration.from_pretrained(
-        start.init_from, config=config, dtype=torch.float32
+        start.init_from, config=config, dtype=torch.float32, use_safetensors=True
     )
     if len(tokenizer) > config.vocab_size:
         model.resize_token_embeddings(len(tokenizer))

@@ -224,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     accelerator = Accelerator(cpu=training.cpu)
     if accelerator.is_main_process:
         checkpoint = Path(results["best_model"] or results["final_model"])
-        model = TopicVQForImageGeneration.from_pretrained(checkpoint).eval()
+        model = TopicVQForImageGeneration.from_pretrained(checkpoint, use_safetensors=True).eval()
         pipe = TopicVQImagePipeline(tokenizer.model, model)
         pipe.save_pretrained(Path(training.output_dir) / "pipeline")
         if "test" in codes:

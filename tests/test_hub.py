@@ -223,6 +223,19 @@ def test_pickles_are_refused(published):
         hub.load_image_autoencoder(published)
 
 
+@pytest.mark.parametrize(
+    "shard", ["../elsewhere/model.safetensors", "/model.safetensors", "..\\\\x"]
+)
+def test_shards_from_somewhere_else_are_refused(model, processor, tmp_path, shard):
+    folder = hub.save_for_hub(model, processor, tmp_path / "sharded", max_shard_size="10KB")
+    index = folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"]["decoder.conv_in.bias"] = shard
+    index.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"index.json names .*, which is not in its folder"):
+        hub.load_image_autoencoder(folder)
+
+
 def test_every_row_can_be_attached():
     # The names in MODELS are what transformers writes into auto_map.
     import transformers

@@ -412,6 +412,21 @@ def test_we_never_trust_remote_code():
                 assert node.arg != "trust_remote_code", f"{file.name}:{node.value.lineno}"
 
 
+def test_we_load_only_safetensors():
+    """No model is loaded by a call that would fall back to a pickle."""
+    without = re.compile(
+        r"(?i)tokenizer|config|processor|pipeline|^cls$|^super|^topicvq$|^codeprior$"
+    )
+    for file in [*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            owner = ast.unparse(node.func.value)
+            if node.func.attr == "from_pretrained" and not without.search(owner):
+                place = f"{file.name}:{node.lineno}: {owner}"
+                assert "use_safetensors" in ast.unparse(node), place
+
+
 def test_we_never_unpickle():
     """No call of ours reads a pickle: `torch.load` and its kin."""
     loaders = {("torch", "load"), ("pickle", "load"), ("pickle", "loads"), ("joblib", "load")}

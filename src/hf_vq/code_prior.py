@@ -100,7 +100,8 @@ class CodePrior:
     @classmethod
     def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> Self:
         """A prior from a folder or a Hub id, in eval mode; `kwargs` go to transformers' `from_pretrained`."""
-        return cls(GPT2LMHeadModel.from_pretrained(folder, **kwargs).eval())
+        model = GPT2LMHeadModel.from_pretrained(folder, **({"use_safetensors": True} | kwargs))
+        return cls(model.eval())
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights and configuration, as any model of transformers does."""

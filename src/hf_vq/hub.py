@@ -45,7 +45,14 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from . import pipelines, text_pipelines, topic_pipelines
 from .cards import render_card
-from .hub_checks import IGNORE_PATTERNS, WHY_NO_PICKLE, check_folder, find_pickles
+from .hub_checks import (
+    IGNORE_PATTERNS,
+    INDEX_SUFFIX,
+    WHY_NO_PICKLE,
+    check_folder,
+    find_pickles,
+    find_strangers,
+)
 from .models import MODELS, TopicVQProcessor
 from .single_file import single_file
 
@@ -86,7 +93,7 @@ def _load(
     checkpoint: str | Path, revision: str, auto_class: Any, processor_class: Any
 ) -> tuple[Any, Any]:
     name = str(checkpoint)
-    _refuse_pickles(Path(checkpoint))
+    _refuse_unsafe(Path(checkpoint))
     try:
         config = AutoConfig.from_pretrained(name, revision=revision)
         offered = [row for row in MODELS if row[2] is auto_class]
@@ -110,12 +117,16 @@ def _load(
     return model.eval(), processor
 
 
-def _refuse_pickles(folder: Path) -> None:
-    """Says why weights are not loaded, where transformers would say that safetensors are missing."""
+def _refuse_unsafe(folder: Path) -> None:
+    """Pickles, where transformers would say that safetensors are missing; and shards from somewhere else."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     pickles = find_pickles(names)
     if pickles and not any(name.endswith(".safetensors") for name in names):
         raise ValueError(f"{folder / pickles[0]} may hold a pickle: {WHY_NO_PICKLE}")
+    for name in names:
+        strangers = find_strangers(folder / name) if name.endswith(INDEX_SUFFIX) else []
+        if strangers:
+            raise ValueError(f"{folder / name} names {strangers[0]}, which is not in its folder")
 
 
 @contextmanager

@@ -43,6 +43,7 @@ IGNORE_PATTERNS = [
     "rng_state*.pth",
 ]
 RECORD_NAME = "evaluation.json"
+INDEX_SUFFIX = ".safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".h5", ".msgpack")
 WHY_NO_PICKLE = (
     "loading it can run any code; only safetensors are published and loaded "
@@ -115,16 +116,22 @@ def _weights(folder: Path, names: list[str]) -> Iterator[str]:
                 pass
         except SafetensorError as error:
             yield f"{name} is truncated or damaged: {error}"
-    for index in (name for name in names if name.endswith(".safetensors.index.json")):
-        shards = set(
-            json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()
-        )
-        place = PurePosixPath(index).parent
-        for shard in sorted(shards):
-            if PurePosixPath(shard).name != shard:
-                yield f"{index} names {shard}, which is not in its folder"
-            elif str(place / shard) not in weights:
+    for index in (name for name in names if name.endswith(INDEX_SUFFIX)):
+        strangers = find_strangers(folder / index)
+        for shard in strangers:
+            yield f"{index} names {shard}, which is not in its folder"
+        for shard in sorted(_shards(folder / index) - set(strangers)):
+            if str(PurePosixPath(index).parent / shard) not in weights:
                 yield f"{index} names {shard}, which is not there"
+
+
+def _shards(index: Path) -> set[str]:
+    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+
+
+def find_strangers(index: Path) -> list[str]:
+    """Files that an index of weights names outside its own folder."""
+    return sorted(shard for shard in _shards(index) if not re.fullmatch(r"[^/\\]+", shard))
 
 
 def _secrets(folder: Path, names: list[str], token: str | None) -> Iterator[str]:
@@ -139,4 +146,12 @@ def _secrets(folder: Path, names: list[str], token: str | None) -> Iterator[str]
             yield f"{name} holds an access token; take it out, and revoke it if anybody has seen the file"
 
 
-__all__ = ["IGNORE_PATTERNS", "RECORD_NAME", "check_folder", "find_pickles", "published_files"]
+__all__ = [
+    "IGNORE_PATTERNS",
+    "INDEX_SUFFIX",
+    "RECORD_NAME",
+    "check_folder",
+    "find_pickles",
+    "find_strangers",
+    "published_files",
+]

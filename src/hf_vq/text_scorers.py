@@ -34,7 +34,7 @@ class SentenceEncoder:
 
     def __init__(self, name_or_path: str, *, batch_size: int = 64, device: str = "cpu"):
         self.tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-        model = AutoModel.from_pretrained(name_or_path)
+        model = AutoModel.from_pretrained(name_or_path, use_safetensors=True)
         self.model = (model.encoder if model.config.is_encoder_decoder else model).to(device).eval()
         self.name, self.batch_size, self.device = str(name_or_path), batch_size, device
 
@@ -79,7 +79,9 @@ class Bleurt:
     ):
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-            model = AutoModelForSequenceClassification.from_pretrained(name_or_path)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                name_or_path, use_safetensors=True
+            )
         except OSError as error:
             raise OSError(
                 f"BLEURT is optional, and its weights {str(name_or_path)!r} cannot be loaded: "

@@ -123,7 +123,9 @@ class ContextualEncoder:
         self.tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, revision=revision)
         if not self.tokenizer.is_fast:
             raise ValueError(f"the tokenizer of {self.name_or_path!r} must be a fast one")
-        model = AutoModel.from_pretrained(self.name_or_path, revision=revision, dtype=torch.float32)
+        model = AutoModel.from_pretrained(
+            self.name_or_path, revision=revision, dtype=torch.float32, use_safetensors=True
+        )
         model = model.get_encoder() if hasattr(model, "decoder") else model
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or (torch.bfloat16 if has_fast_bfloat16(self.device) else torch.float32)

@@ -257,7 +257,7 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
             folder: Folder or Hub id.
             encoder: Where the encoder is, if it has moved, or the encoder itself. Another one is refused.
         """
-        model = TopicVQModel.from_pretrained(folder)
+        model = TopicVQModel.from_pretrained(folder, use_safetensors=True)
         path = cached_file(str(folder), ESTIMATOR_NAME, _raise_exceptions_for_missing_entries=False)
         state = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
         options = state.get("options", {"num_topics": model.config.num_topics})

@@ -214,7 +214,8 @@ def finish_without_steps(model: Any, config: TopicTrainingConfig, folder: Path) 
 
 def load_weights(model: Any, folder: Path) -> None:
     """Into the model that there is: whoever called goes on with it."""
-    model.load_state_dict(type(model).from_pretrained(folder).state_dict())
+    saved = type(model).from_pretrained(folder, use_safetensors=True)
+    model.load_state_dict(saved.state_dict())
 
 
 def check_output_dir(model: Any, embeddings: Any, config: TopicTrainingConfig) -> None:
