@@ -25,17 +25,23 @@ test: $(VENV)/.stamp-dev ## run the tests and the doctests
 test-oldest: ## run the tests on the lowest supported versions, in .venv-oldest
 	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
 
-test-base: ## check the install without extras, in .venv-base
+test-base: build ## test the built wheel and source distribution, without extras, in an empty .venv-base
+	rm -rf .venv-base
 	$(PYTHON) -m venv .venv-base
 	.venv-base/bin/python -m pip install --quiet -c $(CONSTRAINTS) torch
-	.venv-base/bin/python -m pip install --quiet -c $(CONSTRAINTS) .
-	$(TEST_ENV) .venv-base/bin/python tests/check_base_install.py
+	for archive in dist/*.whl dist/*.tar.gz; do \
+		.venv-base/bin/python -m pip install --quiet --force-reinstall --no-deps $$archive && \
+		.venv-base/bin/python -m pip install --quiet -c $(CONSTRAINTS) $$archive && \
+		.venv-base/bin/python -m pip check && \
+		$(TEST_ENV) .venv-base/bin/python tests/check_base_install.py || exit 1; \
+	done
 
-check: $(VENV)/.stamp-dev ## format, lint, types, the linter of transformers models
+check: $(VENV)/.stamp-dev ## format, lint, types, the linter of transformers models, versions that fit each other
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/python tests/check_mlinter.py
+	$(BIN)/python -m pip check
 
 format: $(VENV)/.stamp-dev ## rewrite the code the way `make check` wants it
 	$(BIN)/ruff format
@@ -52,6 +58,7 @@ docs: $(VENV)/.stamp-dev ## build the documentation site into site/, a warning i
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 build: $(VENV)/.stamp-dev ## build the wheel and the source distribution into dist/
+	rm -rf dist
 	$(BIN)/python -m hatchling build
 
 clean: ## remove caches and builds; environments, data and runs stay
