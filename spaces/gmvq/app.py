@@ -116,11 +116,15 @@ def build(checkpoint: str) -> gr.Blocks:
                     gr.Examples([[example] for example in examples], inputs=[image])
                 with gr.Column(scale=3):
                     with gr.Row():
-                        seen = gr.Image(label="What the model sees", interactive=False)
-                        code_map = gr.Image(
-                            label="Codes, like ones in like colors", interactive=False
+                        seen = gr.Image(
+                            label="What the model sees", format="png", interactive=False
                         )
-                        painted = gr.Image(label="Painted from the codes", interactive=False)
+                        code_map = gr.Image(
+                            label="Codes, like ones in like colors", format="png", interactive=False
+                        )
+                        painted = gr.Image(
+                            label="Painted from the codes", format="png", interactive=False
+                        )
                     facts = gr.Markdown()
             asked = {
                 "fn": codes.reconstruct,
@@ -137,8 +141,8 @@ def build(checkpoint: str) -> gr.Blocks:
             share = gr.Slider(0, 100, 50, step=1, label="Codes from the left image, %")
             mix_button = gr.Button("Mix", variant="primary")
             with gr.Row():
-                mixed_codes = gr.Image(label="Codes", interactive=False)
-                mixed = gr.Image(label="Painted from the codes", interactive=False)
+                mixed_codes = gr.Image(label="Codes", format="png", interactive=False)
+                mixed = gr.Image(label="Painted from the codes", format="png", interactive=False)
             mix_button.click(
                 codes.mix, [left, right, mix_side, share], [mixed_codes, mixed], api_name="mix"
             )

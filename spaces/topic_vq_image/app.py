@@ -133,7 +133,7 @@ def build(checkpoint: str) -> gr.Blocks:
                 share = gr.Slider(0, 100, 100, step=5, label="Share of the first, %")
             settings = options()
             draw = gr.Button("Draw", variant="primary")
-            gallery = gr.Gallery(label="Drawn", columns=6, height=420)
+            gallery = gr.Gallery(label="Drawn", format="png", columns=6, height=420)
             asked = {
                 "fn": topics.mixture,
                 "inputs": [first, second, share, *settings],
@@ -146,7 +146,7 @@ def build(checkpoint: str) -> gr.Blocks:
                 each = gr.Slider(1, 8, 4, step=1, label="Images of each")
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0)
             show = gr.Button("Draw", variant="primary")
-            sheet = gr.Gallery(label="Topics", columns=8, height=640)
+            sheet = gr.Gallery(label="Topics", format="png", columns=8, height=640)
             show.click(topics.all_topics, [each, seed], [sheet], api_name="all_topics")
         with gr.Tab("Like an image"):
             with gr.Row():
@@ -154,7 +154,7 @@ def build(checkpoint: str) -> gr.Blocks:
                 found = gr.Label(label="Its topics", num_top_classes=MOST_TOPICS)
             settings = options()
             imitate = gr.Button("Draw images with its topics", variant="primary")
-            alike = gr.Gallery(label="Drawn", columns=6, height=420)
+            alike = gr.Gallery(label="Drawn", format="png", columns=6, height=420)
             imitate.click(topics.like, [image, *settings], [found, alike], api_name="like")
     return page
 
