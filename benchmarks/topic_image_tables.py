@@ -148,9 +148,8 @@ def _readme_text(groups: Groups) -> str:
         f"CIFAR-10 test images as 64 codes of our GM-VQ; {_budget(groups)}, minutes of one CPU core; only what the "
         "prior is told about an image differs; mean ± standard deviation over seeds. An image's own topics are "
         "inferred from the codes that are then predicted, so the third column is the one to hold against a prior "
-        'that is told nothing. "Obeyed": samples that are given back the topic (the label, by ResNet-56) that they were '
-        "drawn for. "
-        "Other conditions, what topics have to do with classes, levers, pictures and speed: "
+        'that is told nothing. "Obeyed": samples that are given back the topic (the label, by ResNet-56) that they '
+        "were drawn for. Other conditions, what topics have to do with classes, levers, pictures and speed: "
         "[docs/results/topic_image.md](docs/results/topic_image.md)."
         f"\n\n{_table(groups, columns)}"
     )
