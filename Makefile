@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-base check format bench docs build clean
+.PHONY: help demo test test-oldest test-base check format bench checkpoints docs build clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench: $(VENV)/.stamp-dev ## run the benchmarks at smoke size; full size: benchm
 
 docs: $(VENV)/.stamp-dev ## build the documentation site into site/, a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+checkpoints: $(VENV)/.stamp-demo ## train and write the published checkpoints; hours to days, see docs/publishing.md
+	$(BIN)/python scripts/make_checkpoints.py
 
 build: $(VENV)/.stamp-dev ## build the wheel and the source distribution into dist/
 	rm -rf dist
