@@ -107,6 +107,17 @@ def test_a_download_waits(hub, repo_id, folder, uploaded, waits):
     assert waits == [4.0]
 
 
+def test_a_download_from_a_server_that_is_down(hub, repo_id, folder, uploaded, waits):
+    """Of weights the clients ask only once, whatever `Retry-After` says; the next call goes on."""
+    headers = {"Retry-After": "3"}
+    fault = hub.faults.add("status", "/storage/", method="GET", status=503, headers=headers)
+    with pytest.raises(ValueError, match=r"(?s)cannot load .*503"):
+        our_hub.load_image_autoencoder(repo_id)
+    assert (fault.hits, waits) == (1, [])
+    assert_clean(repo_id)
+    assert_loads(repo_id, folder)
+
+
 def test_without_metadata_there_is_an_error_and_then_the_cache(
     hub, repo_id, folder, uploaded, waits
 ):

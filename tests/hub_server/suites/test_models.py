@@ -14,6 +14,7 @@
 """Models on the Hub: published, pushed, and loaded in the ways that people load them."""
 
 import importlib.util
+import logging
 import os
 import subprocess
 from pathlib import Path
@@ -158,6 +159,32 @@ def test_revisions_pull_requests_and_repeated_publishing(hub, run, model, repo_i
     old, _ = our_hub.load_image_autoencoder(repo_id)
     weight = next(iter(old.parameters()))
     torch.testing.assert_close(weight + 1.0, next(iter(model.parameters())))
+
+
+@pytest.mark.parametrize(
+    ("path", "uploads"), [("/commit/", 1), ("/preupload/", 0), ("/storage/", 0)]
+)
+def test_publishing_goes_on_after_a_broken_connection(
+    hub, run, model, repo_id, capsys, caplog, monkeypatch, path, uploads
+):
+    """The same command again, and what arrived is not sent twice; the token is in no log, be it ever so talkative."""
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    script, arguments = load_script("publish"), [str(run), repo_id, "--license", "mit"]
+    hub.faults.add("cut_upload", path, times=100, after=20)
+    with pytest.raises(Exception, match="disconnected|reset|Broken pipe|Error while uploading"):
+        script.main(arguments)
+    repository = hub.storage.repositories["model", repo_id]
+    assert list(repository.at("main").files) == [".gitattributes"]
+    assert len(hub.storage.objects) == uploads
+    hub.faults.clear()
+    hub.requests.clear()
+    script.main(arguments)
+    assert hub.count("PUT", "/storage/") == 1 - uploads
+    loaded, _ = our_hub.load_image_autoencoder(repo_id)
+    assert_equal(loaded, model)
+    shown = capsys.readouterr()
+    assert ANN not in caplog.text + shown.out + shown.err
 
 
 def test_push_to_hub_and_every_way_back(hub, model, repo_id, tmp_path):
