@@ -181,6 +181,7 @@ def test_onnx_runtime_gives_equal_outputs(model_type, dynamic, make_model, make_
     """All outputs of `transformers.exporters`, saved and loaded; with a dynamic graph for another batch size."""
     pytest.importorskip("onnxscript", reason="needs onnxscript")
     pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    pytest.importorskip("transformers.exporters.runners", reason="older exporters answer unlike")
     from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
     model = make_model(model_type)
