@@ -43,7 +43,7 @@ def main() -> None:
         )
         sys.stdout.write(f"{name} {address}\n")
         sys.stdout.flush()
-    time.sleep(600)
+    time.sleep(1800)
 
 
 if __name__ == "__main__":
