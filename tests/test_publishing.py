@@ -318,7 +318,14 @@ def write_token(folder):
     (folder / "notes.txt").write_text(f"login with {TOKEN}")
 
 
+def name_a_local_encoder(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["encoder_name_or_path"] = "models/mine/minilm"
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 DAMAGES = {
+    "names the encoder 'models/mine/minilm', a folder of this machine": name_a_local_encoder,
     "mse is 0.003 in the card, but 0.002 in the evaluation record": damage_record,
     "notes.txt is a link that leaves the folder": lead_outside,
     "which is not in its folder": name_a_shard_outside,

@@ -78,6 +78,7 @@ def check_folder(
         return problems
     if not {"config.json", "model_index.json"} & set(names):
         problems.append("it lacks config.json, or model_index.json of a diffusers pipeline")
+    problems += _encoder(folder, names)
     problems += _pickles(names)
     problems += _weights(folder, names)
     problems += _secrets(folder, names, token)
@@ -94,6 +95,21 @@ def _outside(folder: Path, names: list[str]) -> Iterator[str]:
     for name in names:
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             yield f"{name} is a link that leaves the folder"
+
+
+def _encoder(folder: Path, names: list[str]) -> Iterator[str]:
+    """Topics are read with the encoder that the configuration names, wherever the model is loaded."""
+    if "config.json" not in names:
+        return
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    encoder = config.get("encoder_name_or_path")
+    if encoder and (
+        encoder.startswith((".", "/", "~")) or encoder.count("/") > 1 or "\\" in encoder
+    ):
+        yield (
+            f"config.json names the encoder {encoder!r}, a folder of this machine: expected a Hub id, which strangers "
+            "can load as well"
+        )
 
 
 def find_pickles(names: list[str]) -> list[str]:
