@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import get_token
-from huggingface_hub.utils import filter_repo_objects
+from huggingface_hub.utils import HFValidationError, filter_repo_objects, validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from .cards import check_card
@@ -103,9 +103,10 @@ def _encoder(folder: Path, names: list[str]) -> Iterator[str]:
         return
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     encoder = config.get("encoder_name_or_path")
-    if encoder and (
-        encoder.startswith((".", "/", "~")) or encoder.count("/") > 1 or "\\" in encoder
-    ):
+    try:
+        if encoder:
+            validate_repo_id(encoder)
+    except HFValidationError:
         yield (
             f"config.json names the encoder {encoder!r}, a folder of this machine: expected a Hub id, which strangers "
             "can load as well"

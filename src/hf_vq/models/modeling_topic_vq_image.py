@@ -39,14 +39,19 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_topic_vq_image import TopicVQImageConfig
-from .topic_inference import TopicMixture, TopicPrior, TopicProduct, sample_proportions
+from .topic_inference import (
+    TopicMixture,
+    TopicPrior,
+    TopicProduct,
+    cluster_topics,
+    sample_proportions,
+)
 from .topic_vq_image_layers import (
     CodeMapInference,
     CodeVectors,
     TopicCondition,
     TopicSignal,
     bag_directions,
-    cluster_topics,
     shift_arguments,
     shift_layers,
 )

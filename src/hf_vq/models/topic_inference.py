@@ -28,6 +28,8 @@ from torch import distributed, nn
 
 # Keeps logarithms of probabilities that underflow finite; a clamp would cost a mask in the backward pass.
 TINY = 1e-30
+# Codes that a cluster is given beside its own, by how often they occur anywhere, eq. (30) and (I13).
+SMOOTHING = 50
 
 
 class TopicPrior(nn.Module):
@@ -392,6 +394,16 @@ def log_sum_exp(logits: torch.Tensor) -> torch.Tensor:
     """Over the last dimension, in float32; `log_softmax` has the faster kernels for value and gradient."""
     logits = logits.float()
     return logits[:, 0] - torch.log_softmax(logits, dim=-1)[:, 0]
+
+
+def cluster_topics(bags: torch.Tensor, clusters: torch.Tensor, num_topics: int) -> torch.Tensor:
+    """Scores of codes `(K, C)`: what is special in the bags `(N, C)` of each cluster, eq. (30) and (I13)."""
+    frequencies = bags.sum(dim=0) + 1e-3
+    frequencies = frequencies / frequencies.sum()
+    totals = bags.new_zeros(num_topics, bags.shape[1]).index_add_(0, clusters, bags)
+    totals += SMOOTHING * frequencies
+    shares = totals / totals.sum(dim=1, keepdim=True)
+    return torch.log(shares / frequencies)
 
 
 def topic_similarity(topic_embeddings: torch.Tensor) -> torch.Tensor:

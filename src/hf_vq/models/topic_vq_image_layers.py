@@ -26,8 +26,6 @@ from torch import nn
 from .configuration_topic_vq_image import TopicVQImageConfig
 from .topic_inference import BatchStandardization
 
-# Codes that each cluster of images is given beside its own, by how often they occur anywhere, eq. (I13).
-SMOOTHING = 50.0
 # Of the posterior that clusters start with, in logarithms: topics that drown in noise are never found again.
 STARTING_LOG_VARIANCE = -2.0
 
@@ -162,15 +160,6 @@ class BagOfCodesFeatures(nn.Module):
 def bag_directions(bags: torch.Tensor) -> torch.Tensor:
     """Logarithms of bags `(B, C)`, of norm 1."""
     return F.normalize(bags.log1p(), dim=-1)
-
-
-def cluster_topics(bags: torch.Tensor, clusters: torch.Tensor, num_topics: int) -> torch.Tensor:
-    """Scores of codes `(K, C)`: what is special in the bags `(N, C)` of each cluster, eq. (I13)."""
-    frequencies = bags.sum(dim=0) + 1e-3
-    frequencies = frequencies / frequencies.sum()
-    totals = SMOOTHING * frequencies.expand(num_topics, -1)
-    totals = totals.index_add(0, clusters, bags)
-    return torch.log(totals / totals.sum(dim=1, keepdim=True) / frequencies)
 
 
 class CodeMapInference(nn.Module):

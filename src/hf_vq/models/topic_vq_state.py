@@ -23,7 +23,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .topic_inference import BagFeatures, TopicMixture, TopicProduct, count_topic_words
+from .topic_inference import (
+    BagFeatures,
+    TopicMixture,
+    TopicProduct,
+    cluster_topics,
+    count_topic_words,
+)
 from .topic_vq_inputs import check_code_counts, check_word_counts, check_words, word_rows
 from .topic_vq_layers import CorpusStatistics, LossWarmup, TopicVQPreTrainedModel, TopicWordDecoder
 from .vector_quantization import kmeans, nearest_codes
@@ -115,7 +121,8 @@ class TopicVQTrainableModel(TopicVQPreTrainedModel):
             centers, _ = kmeans(points, config.num_topics, generator=generator)
             if config.seed_words:
                 centers = self._guide_clusters(centers, points, word_counts)
-            self._set_topics_from_clusters(counts, points, centers)
+            clusters = nearest_codes(points, centers)
+            self.topic_codes.copy_(cluster_topics(counts, clusters, config.num_topics))
             if not config.inference_hidden_sizes:
                 self._aim_inference(centers)
 
@@ -133,18 +140,6 @@ class TopicVQTrainableModel(TopicVQPreTrainedModel):
                 nearest = topic + int((centers[topic:] - guide).square().sum(dim=-1).argmin())
                 centers[nearest], centers[topic] = centers[topic].clone(), guide
         return centers
-
-    def _set_topics_from_clusters(
-        self, counts: torch.Tensor, points: torch.Tensor, centers: torch.Tensor
-    ) -> None:
-        """Eq. (30): a topic starts as what is special in the codes of a cluster of documents."""
-        frequencies = counts.sum(dim=0) + 1e-3
-        frequencies = frequencies / frequencies.sum()
-        bags = torch.zeros_like(self.topic_codes)
-        bags.index_add_(0, nearest_codes(points, centers), counts)
-        bags += 50 * frequencies
-        shares = bags / bags.sum(dim=1, keepdim=True)
-        self.topic_codes.copy_(torch.log(shares / frequencies))
 
     def _aim_inference(self, centers: torch.Tensor) -> None:
         """Eq. (35): a linear network starts as the products with the centers, so that documents have their topics.
