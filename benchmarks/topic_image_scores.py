@@ -223,9 +223,7 @@ def sample_scores(
         "sample_class": (classes == train.labels[rows]).double().mean().item(),
     }
     if method.is_topical:
-        prior = method.model.prior
-        noise = torch.randn(len(rows), len(prior.mean), generator=conditions.generator)
-        draws = (prior.mean + (0.5 * prior.log_variance).exp() * noise).detach()
+        draws = method.model.prior.sample(len(rows), conditions.generator).detach()
         drawn = (draws / method.temperature).softmax(dim=-1)
         features = decoder.features(method.sample(drawn, seed))
         figures["frechet_prior"] = frechet(features, part.image_features)

@@ -264,11 +264,8 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         self, num_images: int, generator: torch.Generator | None = None
     ) -> torch.Tensor:
         """Topic proportions `(num_images, K)` drawn from the prior of topics."""
-        device = self.device if generator is None else generator.device
-        noise = torch.randn(num_images, self.config.num_topics, generator=generator, device=device)
-        prior, temperature = self.prior, self.config.topic_temperature
-        draws = prior.mean + torch.exp(0.5 * prior.log_variance) * noise.to(prior.mean)
-        return torch.softmax(draws / float(temperature), dim=-1)
+        temperature: Any = self.config.topic_temperature
+        return torch.softmax(self.prior.sample(num_images, generator) / float(temperature), dim=-1)
 
     # Training
 

@@ -69,6 +69,12 @@ class TopicPrior(nn.Module):
         # One topic has all of every document: its variance is 0, and any number will do.
         yield self.log_variance, (variance if topics > 1 else 1 / concentration).log()
 
+    def sample(self, number: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Draws before their softmax, `(number, K)`, eq. (10)."""
+        device = self.mean.device if generator is None else generator.device
+        noise = torch.randn(number, self.num_topics, generator=generator, device=device)
+        return self.mean + torch.exp(0.5 * self.log_variance) * noise.to(self.mean)
+
     def divergence(self, mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
         """KL divergence of posteriors `(B, K)` from the prior, `(B,)`, eq. (11)."""
         variance, difference = log_variance.exp(), mean - self.mean
