@@ -26,14 +26,13 @@ their figures go to `model_cards/<name>.sha256` and `.json`. docs/publishing.md 
 """
 
 import argparse
-import hashlib
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hf_vq.evaluation import record_path
+from hf_vq.evaluation import record_path, weight_checksums
 from hf_vq.hub_checks import RECORD_NAME, check_folder
 from hf_vq.publishing import prepare_run
 
@@ -83,23 +82,15 @@ def make_checkpoint(
         raise ValueError(f"{folder} is not ready to publish:\n- " + "\n- ".join(problems))
     cards.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / RECORD_NAME, cards / f"{name}.json")
-    (cards / f"{name}.sha256").write_text(checksums(folder), encoding="utf-8")
+    # As `sha256sum --check` reads them in the folder.
+    lines = [f"{digest}  {file}\n" for file, digest in weight_checksums(folder).items()]
+    (cards / f"{name}.sha256").write_text("".join(lines), encoding="utf-8")
     return folder
 
 
 def is_scored(run: Path) -> bool:
     """Return whether the figures of a model lie beside it."""
     return any(record_path(run / kind).is_file() for kind in ("best", "final"))
-
-
-def checksums(folder: Path) -> str:
-    """Return the checksums of all weights, as `sha256sum --check` reads them in the folder."""
-    lines = []
-    for path in sorted(folder.rglob("*.safetensors")):
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        lines.append(f"{digest}  {path.relative_to(folder).as_posix()}\n")
-    return "".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:

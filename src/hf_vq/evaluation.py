@@ -67,6 +67,7 @@ __all__ = [
     "format_figures",
     "read_record",
     "record_path",
+    "weight_checksums",
     "write_record",
 ]
 
@@ -315,7 +316,7 @@ def write_record(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(_portable(word) for word in command),
     }
-    weights = _checksums(Path(checkpoint))
+    weights = weight_checksums(checkpoint)
     if weights:
         record["weights"] = weights
     _check_record(record)
@@ -326,12 +327,13 @@ def write_record(
     return record
 
 
-def _checksums(checkpoint: Path) -> dict[str, str]:
-    """The name and SHA-256 of each file of weights; none for a checkpoint that is not a folder here."""
-    checksums = {}
-    for path in sorted(checkpoint.glob("*.safetensors")):
+def weight_checksums(checkpoint: str | Path) -> dict[str, str]:
+    """The SHA-256 of each file of weights by its path in the folder; none if the checkpoint is no folder here."""
+    folder, checksums = Path(checkpoint), {}
+    for path in sorted(folder.rglob("*.safetensors")):
         with path.open("rb") as file:
-            checksums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            name = path.relative_to(folder).as_posix()
+            checksums[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return checksums
 
 
