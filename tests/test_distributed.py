@@ -16,7 +16,6 @@
 All scenarios share one start of two processes, since that start is what takes the time.
 """
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -30,16 +29,15 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch.testing import assert_close
 
+from from_file import load_module
+
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("training_worker.py")
 
 
 @pytest.fixture(scope="module")
 def worker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("training_worker", WORKER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(WORKER)
 
 
 @pytest.fixture(autouse=True)

@@ -14,20 +14,17 @@
 """Every file of examples/ runs, at a size of seconds, and does what it says."""
 
 import ast
-import importlib.util
 import io
 import re
-import sys
 import wave
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
+from from_file import load_module
 from hf_vq.topic_images.pipeline import TopicVQImagePipeline
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -44,23 +41,12 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Return `example("image_tokens")`: the module, without what runs when it is a script."""
-
-    def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
+def example(name: str) -> Any:
+    """Return the module of an example, without what runs when it is a script."""
+    return load_module(EXAMPLES / f"{name}.py", f"example_{name}")
 
 
-def test_image_tokens(example: Callable[[str], Any], tmp_path: Path) -> None:
+def test_image_tokens(tmp_path: Path) -> None:
     results = example("image_tokens").main(tmp_path, steps=10)
     outputs, halves = results["outputs"], results["halves"]
     assert [output["codes"].shape for output in outputs] == [(2, 2)] * 12
@@ -74,9 +60,7 @@ def test_image_tokens(example: Callable[[str], Any], tmp_path: Path) -> None:
         assert sheet.size == (12 * 68 - 4, 4 * 68 - 4)
 
 
-def test_edit_sentences(
-    example: Callable[[str], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_edit_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = example("edit_sentences")
     assert not set(module.HELD_OUT) & set(module.sentences())
     codec = module.main(tmp_path, steps=4)
@@ -87,9 +71,7 @@ def test_edit_sentences(
     assert codec.encode(list(module.HELD_OUT)).shape[0] == 2
 
 
-def test_topics_of_a_corpus(
-    example: Callable[[str], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_topics_of_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = example("topics_of_a_corpus")
     topics = module.main(
         tmp_path, num_topics=4, topic_epochs=2, max_per_library=40, libraries=("PIL", "networkx")
@@ -100,7 +82,7 @@ def test_topics_of_a_corpus(
     assert (tmp_path / "map.html").stat().st_size > 1000
 
 
-def test_images_by_topic(example: Callable[[str], Any], tmp_path: Path) -> None:
+def test_images_by_topic(tmp_path: Path) -> None:
     example("images_by_topic").main(tmp_path, steps=10, num_topics=3)
     pipe = TopicVQImagePipeline.from_pretrained(tmp_path / "pipeline")
     pipe.set_progress_bar_config(disable=True)
@@ -109,7 +91,7 @@ def test_images_by_topic(example: Callable[[str], Any], tmp_path: Path) -> None:
         assert sheet.size == (8 * 52 - 4, 3 * 52 - 4)
 
 
-def test_swap_quantizers(example: Callable[[str], Any]) -> None:
+def test_swap_quantizers() -> None:
     module = example("swap_quantizers")
     errors = module.main(steps=10)
     assert len(errors) == 4
@@ -121,7 +103,7 @@ def test_swap_quantizers(example: Callable[[str], Any]) -> None:
     assert torch.equal(quantizer(latents).codes, quantizer.assign(latents))
 
 
-def test_a_fourth_model(example: Callable[[str], Any], tmp_path: Path) -> None:
+def test_a_fourth_model(tmp_path: Path) -> None:
     module = example("a_fourth_model")
     model = module.main(tmp_path, steps=4)
     sound = module.sounds(1, seed=2)
@@ -138,7 +120,7 @@ def test_a_fourth_model(example: Callable[[str], Any], tmp_path: Path) -> None:
     assert fresh.quantizer.ema_counts.eq(1).all()
 
 
-def test_fine_tune_with_trainer(example: Callable[[str], Any], tmp_path: Path) -> None:
+def test_fine_tune_with_trainer(tmp_path: Path) -> None:
     module = example("fine_tune_with_trainer")
     evaluations = module.main(tmp_path, steps=3)
     assert evaluations["gmvq"]["eval_loss"] > 0
@@ -153,7 +135,7 @@ def test_fine_tune_with_trainer(example: Callable[[str], Any], tmp_path: Path) -
     assert model.quantizer.num_updates == 3
 
 
-def test_fine_tune_with_lora(example: Callable[[str], Any], tmp_path: Path) -> None:
+def test_fine_tune_with_lora(tmp_path: Path) -> None:
     shares = example("fine_tune_with_lora").main(tmp_path, steps=4)
     assert all(0 <= share <= 1 for share in shares.values())
     saved = {path.name for path in (tmp_path / "adapters").iterdir()}

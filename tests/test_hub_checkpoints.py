@@ -14,18 +14,15 @@
 """Checkpoints of this project: from a recipe to a folder for the Hub, a record and a checksum."""
 
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
+from from_file import load_script
+
 ROOT = Path(__file__).resolve().parents[1]
-spec = importlib.util.spec_from_file_location(
-    "make_checkpoints", ROOT / "scripts" / "make_checkpoints.py"
-)
-script = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(script)
+script = load_script("make_checkpoints")
 
 
 def test_each_checkpoint_has_a_recipe_a_card_and_a_script():

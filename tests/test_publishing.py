@@ -14,7 +14,6 @@
 """From a run to a folder for the Hub, and everything that keeps a folder from being published."""
 
 import ast
-import importlib.util
 import inspect
 import json
 import logging
@@ -31,6 +30,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForSeq2SeqLM, BertConfig
 
+from from_file import load_script
 from hf_vq import hub
 from hf_vq.evaluation import write_record
 from hf_vq.hub_checks import check_folder, published_files
@@ -45,13 +45,6 @@ from hf_vq.topic_images.scoring import IMAGE_TOPIC_DEFINITIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "hf_" + "secretSecret" * 3
-
-
-def load_script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 script = load_script("publish")

@@ -15,7 +15,6 @@
 
 import ast
 import dataclasses
-import importlib.util
 import json
 import os
 import re
@@ -35,6 +34,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
+from from_file import load_script
 from hf_vq import GMVQConfig, GMVQImageProcessor, GMVQModel
 from hf_vq.code_pictures import GAP, color_codes
 from hf_vq.evaluation import read_record
@@ -54,15 +54,6 @@ TINY = {
     "cpu": True,
     "progress_bar": False,
 }
-
-
-def load_script(name):
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up to resolve annotations.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 train_gmvq = load_script("train_gmvq")

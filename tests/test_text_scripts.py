@@ -15,10 +15,8 @@
 
 import csv
 import dataclasses
-import importlib.util
 import json
 import math
-import sys
 from pathlib import Path
 
 import datasets
@@ -29,6 +27,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file
 from transformers import T5Config, T5ForConditionalGeneration
 
+from from_file import load_script
 from hf_vq import T5VQVAEConfig, T5VQVAEForConditionalGeneration
 from hf_vq.evaluation import read_record
 from hf_vq.hub import load_text_autoencoder
@@ -53,15 +52,6 @@ TINY = {
     "cpu": True,
     "progress_bar": False,
 }
-
-
-def load_script(name):
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up to resolve annotations.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 training = load_script("train_t5_vqvae")

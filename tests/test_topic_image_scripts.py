@@ -13,8 +13,6 @@
 # limitations under the License.
 
 import dataclasses
-import importlib.util
-import sys
 from pathlib import Path
 
 import datasets
@@ -26,6 +24,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 from safetensors.torch import load_file
 
+from from_file import load_script
 from hf_vq import GMVQImageProcessor, GMVQModel, TopicVQForImageGeneration, TopicVQImageConfig
 from hf_vq.evaluation import read_record
 
@@ -52,15 +51,6 @@ TINY = {
     "cpu": True,
     "progress_bar": False,
 }
-
-
-def load_script(name):
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up to resolve annotations.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 training = load_script("train_topic_vq_image")

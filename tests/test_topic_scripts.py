@@ -14,10 +14,8 @@
 """The scripts of TopicVQ end to end on tiny corpora: figures, resuming, streams, and mistakes that are named."""
 
 import dataclasses
-import importlib.util
 import json
 import random
-import sys
 from pathlib import Path
 
 import datasets
@@ -31,6 +29,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from from_file import load_script
 from hf_vq import TopicVQConfig, TopicVQModel
 from hf_vq.evaluation import read_record
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
@@ -65,15 +64,6 @@ TINY = {
     "cpu": True,
     "progress_bar": False,
 }
-
-
-def load_script(name):
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up to resolve annotations.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 training = load_script("train_topic_vq")

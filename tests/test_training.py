@@ -24,7 +24,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +38,7 @@ from torch import nn
 from torch.testing import assert_close
 from transformers import get_scheduler
 
+from from_file import load_module
 from hf_vq.models import GMVQImageProcessor, GMVQModel, T5VQVAEForConditionalGeneration
 from hf_vq.training import TrainingConfig, accelerate_config_path, parse_config, train
 from hf_vq.training_data import train_loader
@@ -49,14 +49,7 @@ ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("training_worker.py")
 
 
-def load_worker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("training_worker", WORKER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-worker = load_worker()
+worker = load_module(WORKER)
 LinearModel, Points, PointStream = worker.LinearModel, worker.Points, worker.PointStream
 QuantizedModel, options = worker.QuantizedModel, worker.options
 

@@ -13,7 +13,6 @@
 # limitations under the License.
 """Models on the Hub: published, pushed, and loaded in the ways that people load them."""
 
-import importlib.util
 import logging
 import os
 import subprocess
@@ -26,6 +25,7 @@ import torch
 from huggingface_hub import HfApi, ModelCard
 from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
+from from_file import load_script
 from hf_vq import hub as our_hub
 from hf_vq.evaluation import write_record
 from hf_vq.models import GMVQImageProcessor, GMVQModel, T5VQVAEForConditionalGeneration
@@ -55,13 +55,6 @@ def assert_equal(loaded, model):
     assert loaded.state_dict().keys() == model.state_dict().keys()
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
-
-
-def load_script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 # It runs in an environment without hf_vq; the second time offline.
