@@ -193,11 +193,14 @@ class TopMost(BagMethod):
         raise NotImplementedError
 
     def _word_vectors(self) -> np.ndarray:
-        """MiniLM's mean vector of each word, at unit variance, in place of GloVe."""
+        """MiniLM's mean vector of each word, centered and of length 1, in place of GloVe.
+
+        With longer ones ETM starts from topics of a few random words and stays there: at variance 1 in each dimension
+        its perplexity is above that of shares of words.
+        """
         vectors = self.corpus.word_vectors()
-        deviation = vectors.std(axis=0)
-        # One dimension of MiniLM's last layer is the same for all words.
-        return (vectors - vectors.mean(axis=0)) / np.where(deviation > 1e-6, deviation, 1)
+        vectors = vectors - vectors.mean(axis=0)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 class ProdLda(TopMost):
