@@ -14,7 +14,6 @@
 """What users do with the topics of a trained estimator: tables, merging, labels, new documents, pictures."""
 
 import logging
-import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from hf_vq.latent_tables import OperationTable
 from . import estimator_checks as checks
 from . import operations, tables
 from .coherence import CoherenceReference
-from .evaluation import TOPIC_METRIC_DEFINITIONS, evaluate_topics
+from .evaluation import evaluate_topics, topic_metric_definitions
 from .operations import PlacedDocuments, Topics
 from .picture_data import WordTopics, map_documents
 from .reading import (
@@ -240,20 +239,15 @@ class TopicOperations:
         figures = evaluate_topics(
             words, windows, topic_proportions=placed.topic_proportions, labels=labels
         )
-        # The definitions are those of records, which are always about other documents.
-        own = "the documents that the topics were learned from"
+        definitions = topic_metric_definitions(
+            "the documents that the topics were learned from"
+            if documents is None
+            else "held-out documents"
+        )
         return OperationTable(
             "scores",
             [
-                {
-                    "score": name,
-                    "value": value,
-                    "definition": TOPIC_METRIC_DEFINITIONS[name]
-                    if documents is not None
-                    else re.sub(
-                        r"(some )?held-out documents?", own, TOPIC_METRIC_DEFINITIONS[name]
-                    ),
-                }
+                {"score": name, "value": value, "definition": definitions[name]}
                 for name, value in figures.items()
             ],
         )

@@ -37,41 +37,49 @@ from .metrics import (
     topic_diversity,
 )
 
-__all__ = ["TOPIC_METRIC_DEFINITIONS", "evaluate_topics"]
+__all__ = ["TOPIC_METRIC_DEFINITIONS", "evaluate_topics", "topic_metric_definitions"]
 
 logger = logging.getLogger(__name__)
 
 _TOP = "of the 10 best words of each topic"
-_LABELS = "of held-out documents and their labels, which training never saw"
 _KMEANS = "clusters of topic proportions by k-means, the best of 10 starts"
-TOPIC_METRIC_DEFINITIONS = {
-    "npmi": f"mean over all topics of the NPMI {_TOP}, boolean windows of 10 words, as gensim's c_npmi",
-    "npmi_best_half": "npmi of the best half of topics, floor(K / 2) of them: the paper's protocol",
-    "c_v": f"C_V {_TOP}, windows of 110 words, as gensim's c_v",
-    "diversity_10": "share of different words among the 10 best words of all topics",
-    "diversity_25": "share of different words among the 25 best words of all topics",
-    "diversity_25_best_half": "diversity_25 of the topics of npmi_best_half",
-    "unique_words_10": f"share {_TOP} that no other topic has among its 10",
-    "inverted_rbo": f"1 - mean rank-biased overlap {_TOP}, persistence 0.9",
-    "topic_quality": "npmi * diversity_10, over all topics",
-    "num_topics": "topics that were scored",
-    "active_topics": "topics that are more than 1 / K of some held-out document",
-    "top_purity": f"purity {_LABELS}; clusters: the largest topic of each document",
-    "top_nmi": f"normalized mutual information {_LABELS}; clusters: the largest topic of each document",
-    "top_clusters": "clusters of top_purity and top_nmi",
-    "kmeans_purity": f"purity {_LABELS}; as many {_KMEANS} as there are topics; mean over seeds",
-    "kmeans_purity_std": "standard deviation of kmeans_purity over the seeds of k-means",
-    "kmeans_nmi": f"normalized mutual information {_LABELS}; as many {_KMEANS} as there are topics; mean over seeds",
-    "kmeans_nmi_std": "standard deviation of kmeans_nmi over the seeds of k-means",
-    "kmeans_classes_purity": "kmeans_purity with as many clusters as labels",
-    "kmeans_classes_purity_std": "standard deviation of kmeans_classes_purity over the seeds of k-means",
-    "kmeans_classes_nmi": "kmeans_nmi with as many clusters as labels",
-    "kmeans_classes_nmi_std": "standard deviation of kmeans_classes_nmi over the seeds of k-means",
-    "probe_accuracy": "accuracy on held-out documents of a logistic regression from topic proportions to labels",
-    "probe_macro_f1": "macro F1 of the same",
-    "perplexity": "exp of the mean negative log-probability of a word of the second halves of held-out "
-    "documents, whose topics were inferred from their first halves alone",
-}
+
+
+def topic_metric_definitions(documents: str = "held-out documents") -> dict[str, str]:
+    """What each figure of `evaluate_topics` is, of the documents that it is of."""
+    of_labels = f"of {documents} and their labels, which training never saw"
+    return {
+        "npmi": f"mean over all topics of the NPMI {_TOP}, boolean windows of 10 words, as gensim's c_npmi",
+        "npmi_best_half": "npmi of the best half of topics, floor(K / 2) of them: the paper's protocol",
+        "c_v": f"C_V {_TOP}, windows of 110 words, as gensim's c_v",
+        "diversity_10": "share of different words among the 10 best words of all topics",
+        "diversity_25": "share of different words among the 25 best words of all topics",
+        "diversity_25_best_half": "diversity_25 of the topics of npmi_best_half",
+        "unique_words_10": f"share {_TOP} that no other topic has among its 10",
+        "inverted_rbo": f"1 - mean rank-biased overlap {_TOP}, persistence 0.9",
+        "topic_quality": "npmi * diversity_10, over all topics",
+        "num_topics": "topics that were scored",
+        "active_topics": f"topics with a share above 1 / K in any of {documents}",
+        "top_purity": f"purity {of_labels}; clusters: the largest topic of each document",
+        "top_nmi": f"normalized mutual information {of_labels}; clusters: the largest topic of each document",
+        "top_clusters": "clusters of top_purity and top_nmi",
+        "kmeans_purity": f"purity {of_labels}; as many {_KMEANS} as there are topics; mean over seeds",
+        "kmeans_purity_std": "standard deviation of kmeans_purity over the seeds of k-means",
+        "kmeans_nmi": f"normalized mutual information {of_labels}; as many {_KMEANS} as there are topics; "
+        "mean over seeds",
+        "kmeans_nmi_std": "standard deviation of kmeans_nmi over the seeds of k-means",
+        "kmeans_classes_purity": "kmeans_purity with as many clusters as labels",
+        "kmeans_classes_purity_std": "standard deviation of kmeans_classes_purity over the seeds of k-means",
+        "kmeans_classes_nmi": "kmeans_nmi with as many clusters as labels",
+        "kmeans_classes_nmi_std": "standard deviation of kmeans_classes_nmi over the seeds of k-means",
+        "probe_accuracy": f"accuracy on {documents} of a logistic regression from topic proportions to labels",
+        "probe_macro_f1": "macro F1 of the same",
+        "perplexity": "exp of the mean negative log-probability of a word of the second halves of "
+        f"{documents}, whose topics were inferred from their first halves alone",
+    }
+
+
+TOPIC_METRIC_DEFINITIONS = topic_metric_definitions()
 
 
 def evaluate_topics(
@@ -104,7 +112,7 @@ def evaluate_topics(
         kmeans_seeds: Seeds of k-means.
 
     Returns:
-        The figures that the inputs suffice for; `TOPIC_METRIC_DEFINITIONS` defines them.
+        The figures that the inputs suffice for; `topic_metric_definitions` defines them.
     """
     figures: dict[str, float] = {"num_topics": len(topics)}
     shortest = min(map(len, topics), default=0)
