@@ -28,12 +28,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from hf_vq.data import ImageCollator, data_revision, load_images
+from hf_vq.data import ImageCollator, data_revision
 from hf_vq.evaluation import (
     evaluate_image_autoencoder,
     format_figures,
@@ -41,24 +41,20 @@ from hf_vq.evaluation import (
     write_record,
 )
 from hf_vq.hub import load_image_autoencoder
+from hf_vq.image_source import ImageSource
 from hf_vq.training_config import option, parse_config
 
 
-@dataclass
-class EvaluationConfig:
-    """What to score, on which images."""
+@dataclass(kw_only=True)
+class EvaluationConfig(ImageSource):
+    """What to score, on which of the images."""
 
     checkpoint: str = field(metadata={"help": "Folder or Hub id of the model."})
-    dataset: str = field(metadata={"help": "Hub id, or a folder of images or parquet files."})
     output: str | None = option(None, "Where to write; unset: <checkpoint>.json beside a folder.")
     checkpoint_revision: str = option("main", "Commit, branch or tag of the checkpoint.")
-    config_name: str | None = option(None, "Configuration of a Hub data set that has several.")
-    revision: str | None = option(None, "Commit, branch or tag of the data set.")
-    image_column: str | None = option(None, "Column with the images; unset: the only one.")
     split: str = option("test", "Images to score, for example test[:1000].")
     max_samples: int | None = option(None, "Score no more than so many images.")
     streaming: bool = option(False, "Read the data over the network while scoring.")
-    on_corrupt: Literal["raise", "skip"] = option("raise", "What to do about a damaged image.")
     batch_size: int = option(250, "Images per process in one batch.")
     seeds: list[int] = option([], "Seeds of the training runs behind the checkpoint, to be noted.")
     cpu: bool = option(False, "Stay on the CPU even if there is an accelerator.")
@@ -68,29 +64,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any] | None:
     """Write the record and return it; None on processes other than the first."""
     (config,) = parse_config(EvaluationConfig, argv=argv)
     model, processor = load_image_autoencoder(config.checkpoint, config.checkpoint_revision)
-    dataset = load_images(
-        config.dataset,
-        config.split,
-        config_name=config.config_name,
-        image_column=config.image_column,
-        streaming=config.streaming,
-        on_corrupt=config.on_corrupt,
-        revision=config.revision,
-        max_samples=config.max_samples,
-    )
+    dataset = config.load(config.split, config.max_samples, config.streaming)
     accelerator = Accelerator(cpu=config.cpu)
     loader = DataLoader(dataset, config.batch_size, collate_fn=ImageCollator(processor))
     metrics = evaluate_image_autoencoder(model.to(accelerator.device), loader, accelerator)
     record = None
     if accelerator.is_main_process:
         output = Path(config.output or record_path(config.checkpoint))
-        source = {
-            "name": config.dataset,
-            "split": config.split,
-            "revision": data_revision(dataset),
-            "max_samples": config.max_samples,
-        }
-        record = write_record(output, config.checkpoint, metrics, data=source, seeds=config.seeds)
+        scored = config.describe(config.split, data_revision(dataset), config.max_samples)
+        record = write_record(output, config.checkpoint, metrics, data=scored, seeds=config.seeds)
         print(format_figures(record["metrics"], output))
     accelerator.end_training()
     return record

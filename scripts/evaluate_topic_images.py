@@ -30,13 +30,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from hf_vq import GMVQImageProcessor
-from hf_vq.data import load_images
 from hf_vq.evaluation import format_figures, record_path, write_record
+from hf_vq.image_source import ImageSource
 from hf_vq.topic_images.codes import encode_images
 from hf_vq.topic_images.image_tokenizers import image_tokenizer
 from hf_vq.topic_images.pictures import picture_topics, save_pictures
@@ -49,23 +49,18 @@ from hf_vq.topic_images.scoring import (
 from hf_vq.training_config import option, parse_config
 
 
-@dataclass
-class EvaluationConfig:
-    """What to score, on which images, and what to draw."""
+@dataclass(kw_only=True)
+class EvaluationConfig(ImageSource):
+    """What to score, on which of the images, and what to draw."""
 
     pipeline: str = field(metadata={"help": "Folder or Hub id of a TopicVQImagePipeline."})
-    dataset: str = field(metadata={"help": "Hub id, or a folder of images or parquet files."})
     output: str | None = option(None, "Where to write; unset: <pipeline>.json beside a folder.")
     pipeline_revision: str = option("main", "Commit, branch or tag of the pipeline.")
-    config_name: str | None = option(None, "Configuration of a Hub data set that has several.")
-    revision: str | None = option(None, "Commit, branch or tag of the data set.")
-    image_column: str | None = option(None, "Column with the images; unset: the only one.")
     label_column: str | None = option(
         None, "Column of their classes, which topics are compared with."
     )
     split: str = option("test", "Images to score, for example test[:1000].")
     max_samples: int | None = option(None, "Score no more than so many images.")
-    on_corrupt: Literal["raise", "skip"] = option("raise", "What to do about a damaged image.")
     batch_size: int = option(250, "Images in one batch.")
     samples_per_topic: int = option(16, "Images drawn for each topic to test; 0 for none.")
     pictures: str | None = option(None, "Folder for pictures; unset: none are drawn.")
@@ -80,15 +75,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     (config,) = parse_config(EvaluationConfig, argv=argv)
     pipe = TopicVQImagePipeline.from_pretrained(config.pipeline, revision=config.pipeline_revision)
     pipe.to("cuda" if torch.cuda.is_available() and not config.cpu else "cpu")
-    images = load_images(
-        config.dataset,
-        config.split,
-        config_name=config.config_name,
-        image_column=config.image_column,
-        on_corrupt=config.on_corrupt,
-        revision=config.revision,
-        max_samples=config.max_samples,
-    )
+    images = config.load(config.split, config.max_samples)
     tokenizer = image_tokenizer(pipe.tokenizer)
     height, width = pipe.image_size
     processor = GMVQImageProcessor(
@@ -105,18 +92,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         seed=config.seed,
     )
     output = Path(config.output or record_path(config.pipeline))
-    source = {
-        "name": config.dataset,
-        "split": config.split,
-        "revision": grids.revision,
-        "max_samples": config.max_samples,
-        "tokenizer_fingerprint": grids.fingerprint,
-    }
+    scored = config.describe(config.split, grids.revision, config.max_samples)
+    scored["tokenizer_fingerprint"] = grids.fingerprint
     record = write_record(
         output,
         config.pipeline,
         metrics,
-        data=source,
+        data=scored,
         seeds=config.seeds,
         definitions=IMAGE_TOPIC_DEFINITIONS,
     )

@@ -28,13 +28,10 @@ holds the figures of the best model on the test split.
 
 import dataclasses
 import logging
-import math
-import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -42,7 +39,7 @@ from torch.utils.data import DataLoader
 
 from hf_vq import GMVQConfig, GMVQImageProcessor, GMVQModel
 from hf_vq.codebook_start import start_codebook
-from hf_vq.data import ImageCollator, InMemoryImages, data_revision, load_images
+from hf_vq.data import ImageCollator, InMemoryImages, data_revision
 from hf_vq.evaluation import (
     evaluate_image_autoencoder,
     format_figures,
@@ -50,21 +47,18 @@ from hf_vq.evaluation import (
     write_record,
 )
 from hf_vq.hub import load_image_autoencoder
+from hf_vq.image_source import ImageSource
 from hf_vq.training import TrainingConfig, parse_config, train
-from hf_vq.training_config import option
+from hf_vq.training_config import model_options, option
 
 # Of all figures, these are printed.
 SHOWN = ("mse", "psnr", "ssim", "perplexity", "codebook_usage")
 
 
 @dataclass
-class DataConfig:
-    """Where the images come from."""
+class DataConfig(ImageSource):
+    """Which images to train and to score on."""
 
-    dataset: str = field(metadata={"help": "Hub id, or a folder of images or parquet files."})
-    config_name: str | None = option(None, "Configuration of a Hub data set that has several.")
-    revision: str | None = option(None, "Commit, branch or tag of a Hub data set.")
-    image_column: str | None = option(None, "Column with the images; unset: the only one.")
     train_split: str = option("train", "Images to train on, for example train[:-5000].")
     eval_split: str | None = option(None, "Held-out images that decide which model is best.")
     test_split: str | None = option("test", "Images for the final figures; none for no figures.")
@@ -73,7 +67,6 @@ class DataConfig:
     streaming: bool = option(False, "Read the data over the network while training.")
     in_memory: bool = option(False, "Decode all images once and keep them: fast for small ones.")
     horizontal_flip: bool = option(False, "Mirror half of the training images.")
-    on_corrupt: Literal["raise", "skip"] = option("raise", "What to do about a damaged image.")
 
 
 @dataclass
@@ -85,68 +78,34 @@ class CodebookConfig:
     latents_per_code: int = option(20, "Latents for each code, for k-means at the start.")
 
 
-def model_option(config_field: dataclasses.Field) -> tuple[str, Any, Any]:
-    """Make an option of a field of GMVQConfig, whose docstring says what it means."""
-    name, kind, default = config_field.name, config_field.type, config_field.default
-    found = re.search(rf"^ *{name}: (.*)$", GMVQConfig.__doc__ or "", re.MULTILINE)
-    if name == "temperature_anneal_steps":
-        return (
-            name,
-            int | None,
-            option(None, "Updates to the last temperature; unset: 90 % of all."),
-        )
-    return name, kind, option(default, found[1] if found else "")
-
-
-OWN_FIELDS = [
-    f for f in dataclasses.fields(GMVQConfig) if f.name in vars(GMVQConfig)["__annotations__"]
-]
-ModelConfig = make_dataclass("ModelConfig", map(model_option, OWN_FIELDS))
-
-
-def count_steps(config: TrainingConfig, num_images: int | None) -> int:
-    """Return the length of the run, as `train` will find it."""
-    if config.max_steps is not None:
-        return config.max_steps
-    if num_images is None:
-        raise ValueError("a stream has no length, so num_train_epochs says nothing: set max_steps")
-    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    batch *= int(os.environ.get("WORLD_SIZE", "1"))
-    return math.ceil(config.num_train_epochs * num_images / batch)
+# Its default depends on the length of the run.
+ANNEALING = int | None, option(None, "Updates to the last temperature; unset: 90 % of all.")
+ModelConfig = model_options(GMVQConfig, replaced={"temperature_anneal_steps": ANNEALING})
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, then score the best model on the test split; returns what `train` does."""
     classes = TrainingConfig, DataConfig, ModelConfig, CodebookConfig
-    training, data, model_options, codebook = parse_config(*classes, argv=argv)
-    model_options = dataclasses.asdict(model_options)
+    training, data, model_config, codebook = parse_config(*classes, argv=argv)
+    options = dataclasses.asdict(model_config)
     processor = GMVQImageProcessor(
-        size=model_options["image_size"], do_grayscale=model_options["num_channels"] == 1
+        size=options["image_size"], do_grayscale=options["num_channels"] == 1
     )
 
     def load(split: str, max_samples: int | None) -> Any:
-        dataset = load_images(
-            data.dataset,
-            split,
-            config_name=data.config_name,
-            image_column=data.image_column,
-            streaming=data.streaming,
-            on_corrupt=data.on_corrupt,
-            revision=data.revision,
-            max_samples=max_samples,
-        )
-        return InMemoryImages(dataset, processor) if data.in_memory else dataset
+        images = data.load(split, max_samples, data.streaming)
+        return InMemoryImages(images, processor) if data.in_memory else images
 
     train_images = load(data.train_split, data.max_train_samples)
     eval_images = load(data.eval_split, data.max_eval_samples) if data.eval_split else None
     # Before the training, so that a misspelled split does not show after it.
     test_images = load(data.test_split, data.max_eval_samples) if data.test_split else None
 
-    if model_options["temperature_anneal_steps"] is None:
-        steps = count_steps(training, None if data.streaming else len(train_images))
-        model_options["temperature_anneal_steps"] = max(1, round(0.9 * steps))
+    if options["temperature_anneal_steps"] is None:
+        steps = training.count_steps(None if data.streaming else len(train_images))
+        options["temperature_anneal_steps"] = max(1, round(0.9 * steps))
     set_seed(training.seed)  # of the initial weights
-    model = GMVQModel(GMVQConfig(**model_options))
+    model = GMVQModel(GMVQConfig(**options))
 
     def before_training(accelerator: Accelerator, model: Any, loader: Any) -> None:
         start_codebook(
@@ -181,15 +140,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         model, _ = load_image_autoencoder(checkpoint)
         metrics = evaluate_image_autoencoder(model.to(accelerator.device), loader, accelerator)
         if accelerator.is_main_process:
-            source = {
-                "name": data.dataset,
-                "split": data.test_split,
-                "revision": data_revision(test_images),
-                "max_samples": data.max_eval_samples,
-            }
+            scored = data.describe(
+                data.test_split, data_revision(test_images), data.max_eval_samples
+            )
             path = record_path(checkpoint)
             name = f"{checkpoint.parent.name}/{checkpoint.name}"
-            write_record(path, name, metrics, data=source, seeds=[training.seed])
+            write_record(path, name, metrics, data=scored, seeds=[training.seed])
             print(format_figures(metrics, path, SHOWN))
         accelerator.end_training()
     return results

@@ -36,7 +36,6 @@ The model that is best on held-out training texts is scored on the test split: `
 import dataclasses
 import logging
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass
@@ -66,7 +65,7 @@ from hf_vq.text_data import (
 from hf_vq.text_evaluation import TEXT_METRIC_DEFINITIONS, evaluate_text_autoencoder
 from hf_vq.text_splits import MATHEMATICS, TextConfig, load_texts
 from hf_vq.training import TrainingConfig, parse_config, train
-from hf_vq.training_config import option
+from hf_vq.training_config import field_help, option
 
 # Of a T5 from scratch; d_kv is d_model / num_heads.
 SMALL_T5 = {
@@ -146,13 +145,6 @@ def model_option(name: str, kind: Any, default: Any, text: str) -> tuple[str, An
     )
 
 
-def config_help(name: str) -> str:
-    """Return what the docstring of T5VQVAEConfig says about a field."""
-    pattern = rf"^ *{name}: (.*?)(?=^ *\w+: |\Z)"
-    found = re.search(pattern, T5VQVAEConfig.__doc__ or "", re.MULTILINE | re.DOTALL)
-    return " ".join(found[1].split()) if found else ""
-
-
 ModelConfig = make_dataclass(
     "ModelConfig",
     [
@@ -161,7 +153,7 @@ ModelConfig = make_dataclass(
             for name, default in SMALL_T5.items()
         ),
         *(
-            model_option(f.name, f.type, f.default, config_help(f.name))
+            model_option(f.name, f.type, f.default, field_help(T5VQVAEConfig, f.name))
             for f in dataclasses.fields(T5VQVAEConfig)
             if f.name in vars(T5VQVAEConfig)["__annotations__"]
         ),
@@ -207,15 +199,6 @@ def build_model(options: dict[str, Any], start: StartConfig, tokenizer: Any) -> 
     return model
 
 
-def count_steps(config: TrainingConfig, num_texts: int) -> int:
-    """Return the length of the run, as `train` will find it."""
-    if config.max_steps is not None:
-        return config.max_steps
-    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    batch *= int(os.environ.get("WORLD_SIZE", "1"))
-    return math.ceil(config.num_train_epochs * num_texts / batch)
-
-
 def check_lengths(collator: TextCollator, *splits: Any) -> None:
     """Let the collator refuse a text that is too long before the training, not in its midst."""
     for split in splits:
@@ -231,7 +214,7 @@ def train_autoencoder(
     tokenizer = load_tokenizer(start, train_texts["source"][:] + train_texts["target"][:])
     if options["temperature_anneal_steps"] is None:
         options["temperature_anneal_steps"] = max(
-            1, round(0.9 * count_steps(training, len(train_texts)))
+            1, round(0.9 * training.count_steps(len(train_texts)))
         )
     set_seed(training.seed)  # of the initial weights
     model = build_model(options, start, tokenizer)

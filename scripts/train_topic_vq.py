@@ -32,9 +32,8 @@ some thousand documents. `--help` lists every option.
 
 import dataclasses
 import logging
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ from hf_vq.topics.streamed_embeddings import StreamedWordEmbeddings
 from hf_vq.topics.training import TopicTrainingConfig, train_topic_vq
 from hf_vq.topics.word_embeddings import CorpusEncoder, encode_corpus
 from hf_vq.training import parse_config
-from hf_vq.training_config import option
+from hf_vq.training_config import model_options, option
 
 SHOWN = (
     "npmi",
@@ -126,24 +125,7 @@ NOT_OPTIONS = {
 }
 
 
-def model_option(config_field: dataclasses.Field) -> tuple[str, Any, Any]:
-    """Make an option of a field of TopicVQConfig, whose docstring says what it means."""
-    pattern = rf"^ *{config_field.name}: (.*?)(?=^ *\w+: |\Z)"
-    found = re.search(pattern, TopicVQConfig.__doc__ or "", re.MULTILINE | re.DOTALL)
-    text = " ".join(found[1].split()) if found else ""
-    default = config_field.default
-    default = list(default) if isinstance(default, tuple) else default
-    return config_field.name, config_field.type, option(default, text)
-
-
-ModelConfig = make_dataclass(
-    "ModelConfig",
-    [
-        model_option(f)
-        for f in dataclasses.fields(TopicVQConfig)
-        if f.name in vars(TopicVQConfig)["__annotations__"] and f.name not in NOT_OPTIONS
-    ],
-)
+ModelConfig = model_options(TopicVQConfig, without=NOT_OPTIONS)
 
 
 def load_texts(data: DataConfig, split: str, max_samples: int | None = None) -> Documents:
@@ -216,7 +198,7 @@ def build_model(
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, then score the model on the test split; returns what `train_topic_vq` does."""
     classes = TopicTrainingConfig, DataConfig, WordsConfig, ModelConfig
-    training, data, words, model_options = parse_config(*classes, argv=argv)
+    training, data, words, model_config = parse_config(*classes, argv=argv)
     if training.output_dir is None:
         raise ValueError("output_dir is not set: name a folder for the model")
     train = load_train(data)
@@ -226,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
     state = PartialState(cpu=training.cpu)
     cache_dir = data.cache_dir or str(Path(training.output_dir) / "word_embeddings")
-    options = dataclasses.asdict(model_options)
+    options = dataclasses.asdict(model_config)
     # What one process finds or writes, the others only read.
     with state.main_process_first():
         processor = build_processor(words, train.counted_texts)

@@ -33,28 +33,25 @@ minute on a CPU: the second line with `--max_train_samples 2000 --hidden_size 64
 
 import dataclasses
 import logging
-import math
-import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
 from hf_vq import TopicVQForImageGeneration, TopicVQImageConfig
-from hf_vq.data import load_images
 from hf_vq.evaluation import format_figures, record_path, write_record
+from hf_vq.image_source import ImageSource
 from hf_vq.topic_images.codes import CodeGrids, encode_images
 from hf_vq.topic_images.image_tokenizers import ImageTokenizer
 from hf_vq.topic_images.loading import load_image_tokenizer
 from hf_vq.topic_images.pipeline import TopicVQImagePipeline
 from hf_vq.topic_images.scoring import IMAGE_TOPIC_DEFINITIONS, score_topic_images
 from hf_vq.training import TrainingConfig, evaluate_means, parse_config, train
-from hf_vq.training_config import option
+from hf_vq.training_config import model_options, option
 
 SHOWN = (
     "bits_per_code",
@@ -68,27 +65,22 @@ SHOWN = (
 )
 
 
-@dataclass
-class DataConfig:
-    """Where the images come from, and what makes their codes."""
+@dataclass(kw_only=True)
+class DataConfig(ImageSource):
+    """What makes codes of the images, and which of them to learn from and to score on."""
 
     tokenizer: str = field(
         metadata={"help": "Folder or Hub id of a GMVQModel, or of a VQModel of diffusers."}
     )
-    dataset: str = field(metadata={"help": "Hub id, or a folder of images or parquet files."})
     tokenizer_subfolder: str | None = option(None, "Folder of the tokenizer in its repository.")
     tokenizer_revision: str = option("main", "Commit, branch or tag of a Hub tokenizer.")
     image_size: int | None = option(None, "Side of the images; unset: that of the tokenizer.")
-    config_name: str | None = option(None, "Configuration of a Hub data set that has several.")
-    revision: str | None = option(None, "Commit, branch or tag of a Hub data set.")
-    image_column: str | None = option(None, "Column with the images; unset: the only one.")
     label_column: str | None = option(None, "Column of their classes, which training never sees.")
     train_split: str = option("train", "Images to learn from, for example train[:-5000].")
     eval_split: str | None = option(None, "Held-out images that decide which model is best.")
     test_split: str | None = option("test", "Images for the final figures; none for no figures.")
     max_train_samples: int | None = option(None, "Learn from no more than so many images.")
     max_eval_samples: int | None = option(None, "Evaluate and test on no more than so many images.")
-    on_corrupt: Literal["raise", "skip"] = option("raise", "What to do about a damaged image.")
     cache_dir: str | None = option(
         None, "Where codes are kept; unset: in output_dir. Runs can share them."
     )
@@ -108,51 +100,20 @@ NOT_OPTIONS = {
 }
 
 
-def model_option(config_field: dataclasses.Field) -> tuple[str, Any, Any]:
-    """Make an option of a field of TopicVQImageConfig, whose docstring says what it means."""
-    pattern = rf"^ *{config_field.name}: (.*?)(?=^ *\w+: |\Z)"
-    found = re.search(pattern, TopicVQImageConfig.__doc__ or "", re.MULTILINE | re.DOTALL)
-    text = " ".join(found[1].split()) if found else ""
-    return config_field.name, config_field.type, option(config_field.default, text)
-
-
-ModelConfig = make_dataclass(
-    "ModelConfig",
-    [
-        model_option(f)
-        for f in dataclasses.fields(TopicVQImageConfig)
-        if f.name in vars(TopicVQImageConfig)["__annotations__"]
-        and f.name not in NOT_OPTIONS
-        and f.init
-    ],
-)
-
-
-def count_steps(config: TrainingConfig, num_images: int) -> int:
-    """Return the length of the run, as `train` will find it."""
-    if config.max_steps is not None:
-        return config.max_steps
-    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    batch *= int(os.environ.get("WORLD_SIZE", "1"))
-    return max(1, math.ceil((config.num_train_epochs or 0) * num_images / batch))
+ModelConfig = model_options(TopicVQImageConfig, without=NOT_OPTIONS)
 
 
 def load_codes(
-    data: DataConfig, training: TrainingConfig, tokenizer: ImageTokenizer, processor: Any
+    data: DataConfig,
+    training: TrainingConfig,
+    tokenizer: ImageTokenizer,
+    processor: Any,
 ) -> dict[str, CodeGrids]:
     """Return the codes of the splits that are asked for, under the names train, eval and test."""
     cache_dir = data.cache_dir or str(Path(training.output_dir) / "codes")
     # All are opened first, so that a misspelled split does not show after hours.
     opened = {
-        name: load_images(
-            data.dataset,
-            split,
-            config_name=data.config_name,
-            image_column=data.image_column,
-            on_corrupt=data.on_corrupt,
-            revision=data.revision,
-            max_samples=max_samples,
-        )
+        name: data.load(split, max_samples)
         for name, split, max_samples in (
             ("train", data.train_split, data.max_train_samples),
             ("eval", data.eval_split, data.max_eval_samples),
@@ -199,7 +160,7 @@ def build_model(
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, save the pipeline, score the best model on the test split; returns what `train` does."""
-    training, data, model_options = parse_config(TrainingConfig, DataConfig, ModelConfig, argv=argv)
+    training, data, model_config = parse_config(TrainingConfig, DataConfig, ModelConfig, argv=argv)
     state = PartialState(cpu=training.cpu)
     tokenizer, processor = load_image_tokenizer(
         data.tokenizer,
@@ -212,10 +173,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     with state.main_process_first():
         codes = load_codes(data, training, tokenizer, processor)
     model = build_model(
-        dataclasses.asdict(model_options),
+        dataclasses.asdict(model_config),
         tokenizer,
         codes["train"],
-        count_steps(training, len(codes["train"])),
+        training.count_steps(len(codes["train"])),
         training.seed,
     )
     results = train(
@@ -236,27 +197,22 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
                 batch_size=training.per_device_eval_batch_size,
                 seed=training.seed,
             )
-            report(checkpoint, metrics, data, codes["test"], training.seed)
+            scored = data.describe(data.test_split, codes["test"].revision, data.max_eval_samples)
+            scored |= {
+                "tokenizer": data.tokenizer,
+                "tokenizer_fingerprint": codes["test"].fingerprint,
+            }
+            report(checkpoint, metrics, scored, training.seed)
     accelerator.end_training()
     return results
 
 
-def report(
-    checkpoint: Path, metrics: dict[str, float], data: DataConfig, codes: CodeGrids, seed: int
-) -> None:
+def report(checkpoint: Path, metrics: dict[str, float], scored: dict[str, Any], seed: int) -> None:
     """Write a record beside the checkpoint and print what matters most."""
     path = record_path(checkpoint)
-    source = {
-        "name": data.dataset,
-        "split": data.test_split,
-        "revision": codes.revision,
-        "max_samples": data.max_eval_samples,
-        "tokenizer": data.tokenizer,
-        "tokenizer_fingerprint": codes.fingerprint,
-    }
     name = f"{checkpoint.parent.name}/{checkpoint.name}"
     definitions = IMAGE_TOPIC_DEFINITIONS
-    write_record(path, name, metrics, data=source, seeds=[seed], definitions=definitions)
+    write_record(path, name, metrics, data=scored, seeds=[seed], definitions=definitions)
     print(format_figures(metrics, path, SHOWN))
 
 

@@ -154,6 +154,7 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.training_setup",
         "hf_vq.training_state",
     },
+    "src/hf_vq/image_source.py": {"hf_vq.data", "hf_vq.training_config"},
     "src/hf_vq/text_splits.py": {
         "hf_vq.math_data",
         "hf_vq.text_data",

@@ -155,11 +155,11 @@ def test_temperature_follows_the_length_of_the_run(monkeypatch):
         per_device_train_batch_size=10,
         gradient_accumulation_steps=2,
     )
-    assert train_gmvq.count_steps(config, 101) == 16  # 303 images in batches of 20
+    assert config.count_steps(101) == 16  # 303 images in batches of 20
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert train_gmvq.count_steps(config, 101) == 4
+    assert config.count_steps(101) == 4
     with pytest.raises(ValueError, match="max_steps"):
-        train_gmvq.count_steps(config, None)
+        config.count_steps(None)
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,8 @@ class _Run:
         )
         check_dataset("train_dataset", train_dataset, self.micro_batch * accelerator.num_processes)
         self.train_dataset, self.collate_fn = train_dataset, collates[0]
-        self.max_steps = self._count_steps()
+        length = len(train_dataset) if is_sized_map(train_dataset) else None
+        self.max_steps = config.count_steps(length, self.accelerator.num_processes)
         if eval_dataset is None and config.eval_steps is not None:
             raise ValueError(f"eval_steps is {config.eval_steps}, but there is no eval_dataset")
         self.eval_loader: DataLoader | None = None
@@ -235,16 +236,6 @@ class _Run:
         self.average: WeightAverage | None = None
         self.window = Window(accelerator)
         self.deferring = [m for m in self.model.modules() if hasattr(m, "apply_update")]
-
-    def _count_steps(self) -> int:
-        if self.config.max_steps is not None:
-            return self.config.max_steps
-        if not is_sized_map(self.train_dataset):
-            raise ValueError(
-                "train_dataset has no length, so num_train_epochs is no end: set max_steps"
-            )
-        examples = (self.config.num_train_epochs or 0) * len(self.train_dataset)
-        return max(1, math.ceil(examples / self.global_batch))
 
     def start(self, before_training: BeforeTraining | None) -> None:
         """Initialize or resume, and hand model and optimizer to Accelerate."""

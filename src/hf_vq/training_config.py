@@ -23,11 +23,12 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 import re
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union
@@ -144,6 +145,24 @@ class TrainingConfig:
         if self.early_stopping_patience is not None and self.eval_steps is None:
             raise ValueError("early_stopping_patience counts evaluations: set eval_steps too")
 
+    def count_steps(self, num_examples: int | None, num_processes: int | None = None) -> int:
+        """Return the length of a run.
+
+        Args:
+            num_examples: Length of the training data; `None` if it has none.
+            num_processes: How many share a step; as many as the launcher started if not given.
+        """
+        if self.max_steps is not None:
+            return self.max_steps
+        if num_examples is None:
+            raise ValueError(
+                "the training data has no length, so num_train_epochs is no end: set max_steps"
+            )
+        if num_processes is None:
+            num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+        step = self.per_device_train_batch_size * self.gradient_accumulation_steps * num_processes
+        return max(1, math.ceil((self.num_train_epochs or 0) * num_examples / step))
+
     def _check_numbers(self) -> None:
         at_least_one = (
             "max_steps per_device_train_batch_size per_device_eval_batch_size "
@@ -174,6 +193,35 @@ class TrainingConfig:
             check_name("tracker", tracker, TRACKERS)
         if self.mixed_precision is not None:
             check_name("mixed_precision", self.mixed_precision, PRECISIONS)
+
+
+def field_help(config_class: type, name: str) -> str:
+    """Return what the docstring of a model's config says about a field."""
+    pattern = rf"^ *{name}: (.*?)(?=^ *\w+: |\Z)"
+    found = re.search(pattern, config_class.__doc__ or "", re.MULTILINE | re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
+
+
+def model_options(
+    config_class: type,
+    without: Collection[str] = (),
+    replaced: Mapping[str, tuple[Any, Any]] | None = None,
+) -> type:
+    """Make a dataclass of options from the fields that a model's config itself declares.
+
+    Args:
+        config_class: The config of a model.
+        without: Fields that are no options, since data or later wishes decide them.
+        replaced: Fields whose type and `option` are others than the config's.
+    """
+    options = []
+    for f in dataclasses.fields(config_class):
+        if f.name in without or f.name not in vars(config_class)["__annotations__"] or not f.init:
+            continue
+        default = list(f.default) if isinstance(f.default, tuple) else f.default
+        own = f.type, option(default, field_help(config_class, f.name))
+        options.append((f.name, *(replaced or {}).get(f.name, own)))
+    return dataclasses.make_dataclass("ModelConfig", options)
 
 
 def check_name(what: str, name: str, known: Sequence[str]) -> None:
