@@ -19,17 +19,21 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import random
+import shutil
 import socket
 import subprocess
 import sysconfig
+import urllib.parse
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 
 # One entry per row of the MODELS table: small enough that a forward takes milliseconds, and no two
@@ -105,6 +109,21 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", connect_locally)
 
 
+@pytest.fixture
+def accelerate_state() -> Iterator[None]:
+    """Forget when the test ends what Accelerate knows about devices and processes."""
+    yield
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._reset_state()
+
+
+@pytest.fixture
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerate_state: None) -> None:
+    """Keep the cache of data sets, the working directory and Accelerate's state to one test."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def fresh_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The Python of a fresh virtual environment that has every library of this one, but not hf_vq."""
@@ -159,3 +178,49 @@ def image_folder(tmp_path: Path, make_images: Callable[..., list[Image.Image]]) 
         for index, image in enumerate(part):
             image.save(folder / split / f"{index:02d}.png")
     return folder
+
+
+# Chromium on a machine that is closed, shared and without a screen.
+BROWSER_FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+    --disable-component-update --disable-sync --disable-dev-shm-usage""".split()
+BROWSER_PATIENCE = 120  # seconds for a condition: the machine may be busy
+
+
+@pytest.fixture
+def browse() -> Iterator[Callable[..., Any]]:
+    """Return `browse(address, width=1280)`: a page of playwright in a fresh profile of a real browser.
+
+    Pages reach this machine only. When the test ends, none may have raised an error or logged one, but for what they
+    would have fetched from elsewhere.
+    """
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("needs a browser: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    playwright.expect.set_options(timeout=BROWSER_PATIENCE * 1000)
+    errors: list[str] = []
+
+    def is_local(url: str) -> bool:
+        return urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", None)
+
+    def note(message: Any) -> None:
+        if message.type == "error" and is_local(message.location["url"]):
+            errors.append(f"{message.location['url']}: {message.text}")
+
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=program, args=BROWSER_FLAGS, timeout=BROWSER_PATIENCE * 1000
+        )
+
+        def open_page(address: str, width: int = 1280, height: int = 900) -> Any:
+            page = browser.new_page(viewport={"width": width, "height": height})
+            page.set_default_timeout(BROWSER_PATIENCE * 1000)
+            page.on("pageerror", lambda error: errors.append(f"{address}: {error}"))
+            page.on("console", note)
+            page.route(lambda url: not is_local(url), lambda route: route.abort())
+            page.goto(address)
+            return page
+
+        yield open_page
+        browser.close()
+    assert errors == []

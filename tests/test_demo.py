@@ -20,7 +20,6 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from hf_vq import GMVQModel
 from hf_vq.evaluation import read_record
@@ -31,7 +30,7 @@ pytest.importorskip("sklearn", reason="needs the extra `demo`")
 
 
 @pytest.fixture
-def demo(tmp_path, monkeypatch):
+def demo(tmp_path, monkeypatch, accelerate_state):
     """The script as a module, with the cache of data sets and Accelerate's state to itself."""
     monkeypatch.syspath_prepend(str(SCRIPTS))  # it finds its neighbor there
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -44,9 +43,7 @@ def demo(tmp_path, monkeypatch):
     # Sympy takes its time.
     for name, number in (("NUM_TRAIN", 200), ("NUM_TEST", 40), ("NUM_EDITS", 10)):
         monkeypatch.setattr(t5_vqvae, name, number)
-    yield demo
-    for state in (AcceleratorState, PartialState, GradientState):
-        state._reset_state()
+    return demo
 
 
 class Page(HTMLParser):

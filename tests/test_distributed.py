@@ -26,7 +26,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch.testing import assert_close
 
 from from_file import load_module
@@ -34,17 +33,12 @@ from from_file import load_module
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("training_worker.py")
 
+pytestmark = pytest.mark.usefixtures("accelerate_state")
+
 
 @pytest.fixture(scope="module")
 def worker() -> ModuleType:
     return load_module(WORKER)
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate_state():
-    yield
-    for state in (AcceleratorState, PartialState, GradientState):
-        state._reset_state()
 
 
 @pytest.fixture(scope="module")

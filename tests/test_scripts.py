@@ -24,12 +24,10 @@ import sys
 import tomllib
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
@@ -41,6 +39,8 @@ from hf_vq.evaluation import read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
+
+pytestmark = pytest.mark.usefixtures("apart")
 RECIPES = sorted((SCRIPTS / "configs").glob("gmvq-*.yaml"))
 TINY = {
     "image_size": 8,
@@ -59,16 +59,6 @@ TINY = {
 train_gmvq = load_script("train_gmvq")
 evaluate = load_script("evaluate")
 reconstruct = load_script("reconstruct")
-
-
-@pytest.fixture(autouse=True)
-def apart(tmp_path, monkeypatch):
-    """Keep the cache of data sets, the working directory and Accelerate's state to one test."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.chdir(tmp_path)
-    yield
-    for state in (AcceleratorState, PartialState, GradientState):
-        state._reset_state()
 
 
 def words(options):

@@ -19,11 +19,9 @@ import json
 import math
 from pathlib import Path
 
-import datasets
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file
 from transformers import T5Config, T5ForConditionalGeneration
 
@@ -35,6 +33,8 @@ from hf_vq.text_data import train_tokenizer
 from hf_vq.text_splits import TextConfig, load_texts
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+pytestmark = pytest.mark.usefixtures("apart")
 RECIPES = sorted((SCRIPTS / "configs").glob("t5-vqvae-*.yaml"))
 NOUNS = ["cat", "dog", "star", "rock", "tree", "lake", "bird", "leaf", "sun", "ice"]
 SENTENCES = [f"a {a} is a kind of {b}" for a in NOUNS for b in NOUNS if a != b]
@@ -57,16 +57,6 @@ TINY = {
 training = load_script("train_t5_vqvae")
 evaluate_text = load_script("evaluate_text")
 edit_text = load_script("edit_text")
-
-
-@pytest.fixture(autouse=True)
-def apart(tmp_path, monkeypatch):
-    """Keep the cache of data sets, the working directory and Accelerate's state to one test."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.chdir(tmp_path)
-    yield
-    for state in (AcceleratorState, PartialState, GradientState):
-        state._reset_state()
 
 
 @pytest.fixture

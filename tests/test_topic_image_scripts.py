@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -33,7 +32,10 @@ pytest.importorskip("sklearn", reason="needs the extra `topics`")
 
 from hf_vq.topic_images.pipeline import TopicVQImagePipeline  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("apart"),
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 RECIPES = sorted((SCRIPTS / "configs").glob("topic-vq-image-*.yaml"))
@@ -55,16 +57,6 @@ TINY = {
 
 training = load_script("train_topic_vq_image")
 evaluation = load_script("evaluate_topic_images")
-
-
-@pytest.fixture(autouse=True)
-def apart(tmp_path, monkeypatch):
-    """Keep the cache of data sets, the working directory and Accelerate's state to one test."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.chdir(tmp_path)
-    yield
-    for state in (AcceleratorState, PartialState, GradientState):
-        state._reset_state()
 
 
 @pytest.fixture

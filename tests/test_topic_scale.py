@@ -17,21 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState, GradientState, PartialState
 
 pytest.importorskip("matplotlib", reason="needs the extra `bench`")
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.fixture
-def benchmark(monkeypatch):
+def benchmark(monkeypatch, accelerate_state):
     """The script as a module; scripts find their neighbors through the path."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import topic_scale
 
-    yield topic_scale
-    for state in (AcceleratorState, PartialState, GradientState):
-        state._reset_state()
+    return topic_scale
 
 
 def test_documents_are_of_their_topics(benchmark):

@@ -18,11 +18,9 @@ import json
 import random
 from pathlib import Path
 
-import datasets
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -37,6 +35,8 @@ from hf_vq.topics.documents import Documents
 from hf_vq.topics.scoring import document_revision, split_documents
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+pytestmark = pytest.mark.usefixtures("apart")
 RECIPES = sorted(
     path
     for path in (SCRIPTS / "configs").glob("topic-vq-*.yaml")
@@ -68,16 +68,6 @@ TINY = {
 
 training = load_script("train_topic_vq")
 evaluation = load_script("evaluate_topics")
-
-
-@pytest.fixture(autouse=True)
-def apart(tmp_path, monkeypatch):
-    """Keep the cache of data sets, the working directory and Accelerate's state to one test."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.chdir(tmp_path)
-    yield
-    for state in (AcceleratorState, PartialState, GradientState):
-        state._reset_state()
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ import random
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from transformers import Trainer, TrainingArguments
 
 from hf_vq import TopicVQConfig, TopicVQModel
@@ -51,18 +50,13 @@ TRAINED = {
 }
 SHORT = {"cpu": True, "progress_bar": False, "codebook_batch_size": 100, "topic_batch_size": 20}
 
+pytestmark = pytest.mark.usefixtures("accelerate_state")
+
 
 def documents(number, seed=0):
     """Twelve words of one theme each, the themes in turn."""
     generator = random.Random(seed)
     return [" ".join(generator.choices(THEMES[i % 3], k=12)) for i in range(number)]
-
-
-@pytest.fixture(autouse=True)
-def apart():
-    yield
-    for state in (AcceleratorState, PartialState, GradientState):
-        state._reset_state()
 
 
 @pytest.fixture(scope="module")

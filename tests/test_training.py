@@ -31,7 +31,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.commands.config.config_args import load_config_from_file
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from torch import nn
@@ -48,17 +47,12 @@ from hf_vq.training_state import complete_checkpoints
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("training_worker.py")
 
+pytestmark = pytest.mark.usefixtures("accelerate_state")
+
 
 worker = load_module(WORKER)
 LinearModel, Points, PointStream = worker.LinearModel, worker.Points, worker.PointStream
 QuantizedModel, options = worker.QuantizedModel, worker.options
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate_state():
-    yield
-    for state in (AcceleratorState, PartialState, GradientState):
-        state._reset_state()
 
 
 def read_log(output_dir: Path) -> list[dict[str, float]]:
