@@ -20,8 +20,8 @@ from PIL import Image
 
 pytest.importorskip("matplotlib", reason="the pictures need the extra plots")
 
-from hf_vq.latent_operations import TextCodec, interpolate, substitute
-from hf_vq.latent_plots import plot_code_map, plot_codebook, plot_path
+from hf_vq.latent_operations import TextCodec, interpolate, substitute, traverse
+from hf_vq.latent_plots import plot_code_map, plot_codebook, plot_path, plot_traversals
 from hf_vq.models import T5VQVAEForConditionalGeneration
 from hf_vq.text_tokenizer import train_tokenizer
 
@@ -92,3 +92,28 @@ def test_a_code_map_shows_codes_and_pieces(codec):
         same
     )
     assert sorted(texts_in(plot_code_map(codec, codec.encode(TEXTS[1])))) == sorted(codes)
+
+
+def test_traversals_show_pieces_codes_and_texts(codec):
+    group = codec.codes_per_token - 1
+    table = traverse(codec, [TEXTS[0], TEXTS[1]], [1, 4], num_codes=3, group=group)
+    figure = plot_traversals(codec, table)
+    inputs = codec.read(TEXTS[:2])
+    pieces = [word for text in TEXTS[:2] for word in [*text.split(), "</s>"]]
+    codes = [str(code) for sentence in inputs for code in sentence.codes[:, group].tolist()]
+    tried = [str(record["code"]) for record in table if record["rank"] > 0]
+    words = [word for text in table.texts for word in text.split()]
+    assert sorted(texts_in(figure)) == sorted(pieces + codes + tried + words)
+    # The framed cells stand one below the other, where codes were exchanged.
+    framed = [cell for cell in figure.axes[0].patches if cell.get_linewidth() == 2]
+    assert [cell.get_x() for cell in framed] == [1, 1, 1, 4, 4, 4]
+    changed = [text for text in figure.axes[0].texts if text.get_weight() == "bold"]
+    assert bool(changed) == any(record["changed"].strip("- ") for record in table)
+    assert min(png_size(figure)) > 100
+    # Bare codes have no pieces.
+    figure = plot_traversals(codec, traverse(codec, inputs[0].codes, 0, 1, reference="code"))
+    first = [str(code) for code in inputs[0].codes[:, 0].tolist()]
+    words = codec.decode([inputs[0].codes])[0].split()
+    assert sorted(text for text in texts_in(figure) if text) == sorted(first + words)
+    with pytest.raises(ValueError, match="takes a table of traverse, got 'substitution'"):
+        plot_traversals(codec, substitute(codec, TEXTS[0], "cat", "dog"))

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Pictures of codes: the path of an interpolation, a codebook in two dimensions, the code map of sentences.
+"""Pictures of codes: paths of interpolations, traversals, a codebook in two dimensions, the code map of sentences.
 
 Each function returns a matplotlib figure; `figure.savefig("path.png")` writes it.
 """
@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from ._extras import require
@@ -31,6 +32,7 @@ require("matplotlib", extra="plots")
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from .code_format import parse_codes
 from .code_pictures import color_codes
 from .latent_tables import OperationTable
 from .text_codec import TextCodec, TextOrCodes
@@ -135,21 +137,79 @@ def plot_code_map(codec: TextCodec, texts: TextOrCodes | Sequence[TextOrCodes]) 
     text: dict[str, Any] = {"ha": "center", "va": "center"}
     for line, (sentence, group) in enumerate(lines):
         for position, code in enumerate(sentence.codes[:, group].tolist()):
-            color = colors[group][code]
-            axes.add_patch(Rectangle((position, line), 1, 0.5, facecolor=color, edgecolor="white"))
-            dark = float(color.mean()) < 0.5
-            axes.text(
-                position + 0.5,
-                line + 0.25,
-                str(code),
-                fontsize=8,
-                color="white" if dark else "black",
-                **text,
-            )
+            _draw_cell(axes, (position, line, 1, 0.5), code, colors[group][code])
             piece = codec.piece(sentence, position)
             if group == 0 and piece is not None:
                 axes.text(position + 0.5, line + 0.75, piece, fontsize=8, **text)
     return figure
+
+
+def plot_traversals(codec: TextCodec, table: OperationTable) -> Figure:
+    """The traversals of a table of `traverse`, one below the other.
+
+    Each begins with the pieces of its input above their codes. Every further line has one code exchanged, the framed
+    one. To the right stands what the codes of a line give, in red and bold the words that this has changed.
+    """
+    if not table.records or not {"rank", "text"} <= table[0].keys():
+        raise ValueError(f"plot_traversals takes a table of traverse, got {table.operation!r}")
+    colors = [color_codes(codebook) / 255 for codebook in codec.space().codebooks]
+    rows = [parse_codes(record["codes"]) for record in table.records]
+    left = max(len(codes) for codes in rows) + 0.5  # in cells, like everything here
+    character = 0.18
+    width = left + character * max(len(record["text"]) for record in table.records)
+    height = len(rows) + 1.4 * sum(record["rank"] == 0 for record in table.records) + 0.1
+    figure = Figure(figsize=(0.42 * width, 0.3 * height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlim=(-0.1, width), ylim=(height, 0))
+    axes.axis("off")
+    line, unedited = 0.0, list[str]()
+    for record, codes in zip(table.records, rows, strict=True):
+        begins = record["rank"] == 0
+        if begins:
+            unedited = record["text"].split()
+            # A code that stands for no text, since the input was bare codes, has no piece.
+            (sentence,) = codec.read(codes if record["piece"] is None else record["input"])
+            for position in range(len(codes)):
+                if piece := codec.piece(sentence, position):
+                    axes.text(position + 0.5, line + 1, piece, fontsize=8, ha="center", va="center")
+            line += 1.4
+        for position, code in enumerate(codes[:, record["group"]].tolist()):
+            tried = position == record["position"]
+            if begins or tried:
+                _draw_cell(axes, (position, line, 1, 1), code, colors[record["group"]][code], tried)
+        column = left
+        new = _new_words(unedited, words := record["text"].split())
+        for index, word in enumerate(words):
+            style: dict[str, Any] = {"color": NEW_WORD, "weight": "bold"} if index in new else {}
+            axes.text(
+                column, line + 0.5, word, family="monospace", fontsize=9, va="center", **style
+            )
+            column += character * (len(word) + 1)
+        line += 1
+    return figure
+
+
+def _draw_cell(
+    axes: Any,
+    place: tuple[float, float, float, float],
+    code: int,
+    color: np.ndarray,
+    framed: bool = False,
+) -> None:
+    """A code on its color, at (x, y, width, height)."""
+    x, y, width, height = place
+    edge = {"edgecolor": "black", "linewidth": 2, "zorder": 2} if framed else {"edgecolor": "white"}
+    axes.add_patch(Rectangle((x, y), width, height, facecolor=color, **edge))
+    axes.text(
+        x + width / 2,
+        y + height / 2,
+        str(code),
+        fontsize=8,
+        color="white" if float(color.mean()) < 0.5 else "black",
+        ha="center",
+        va="center",
+        zorder=3,
+    )
 
 
 def _new_words(before: list[str], after: list[str]) -> set[int]:
@@ -196,4 +256,4 @@ def _principal_plane(codebook: torch.Tensor) -> Any:
     return (centered @ axes.T).numpy()
 
 
-__all__ = ["plot_code_map", "plot_codebook", "plot_path"]
+__all__ = ["plot_code_map", "plot_codebook", "plot_path", "plot_traversals"]

@@ -22,7 +22,7 @@ from PIL import Image
 
 from hf_vq.code_pictures import GAP
 from hf_vq.topic_images import pictures
-from hf_vq.topic_images.pictures import MARGIN, picture_topics, save_pictures
+from hf_vq.topic_images.pictures import picture_topics, save_pictures
 
 COLORS = ("red", "lime", "blue")
 
@@ -88,15 +88,21 @@ def test_nearest_images_begin_with_the_nearest():
 def test_a_sheet_places_every_image(shown):
     sheet = pictures.image_sheet(shown.samples, shown.names)
     width, height = 4 * 8, 4 * 12  # enlarged as often as fits
-    assert sheet.size == (MARGIN + 3 * (width + GAP) - GAP, 3 * (height + GAP) - GAP)
+    margin = sheet.width - 3 * (width + GAP) + GAP  # as wide as the names are
+    assert 30 < margin < 60
+    assert sheet.height == 3 * (height + GAP) - GAP
     for row in range(3):
         for column in range(3):
-            place = (MARGIN + column * (width + GAP) + 1, row * (height + GAP) + 1)
+            place = (margin + column * (width + GAP) + 1, row * (height + GAP) + 1)
             assert sheet.getpixel(place) == RGB[row]
     # Names are written in black on white, before their rows.
-    margin = np.asarray(sheet)[:, :MARGIN].min(axis=2)
+    written = np.asarray(sheet)[:, :margin].min(axis=2)
     for row in range(3):
-        assert margin[row * (height + GAP) :][:height].min() < 100
+        assert written[row * (height + GAP) :][:height].min() < 100
+    large = pictures.image_sheet(shown.samples, shown.names, tile=96)
+    assert large.height == 3 * (2 * height + GAP) - GAP
+    assert large.width > sheet.width + 3 * width
+    assert pictures.image_sheet(shown.samples, tile=96).width == 3 * (2 * width + GAP) - GAP
 
 
 class Page(HTMLParser):

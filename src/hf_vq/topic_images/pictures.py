@@ -16,6 +16,7 @@
 import base64
 import html
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from hf_vq._extras import require
 from hf_vq.code_pictures import GAP, draw
@@ -31,7 +32,6 @@ from hf_vq.code_pictures import GAP, draw
 Rows = Sequence[Sequence[Image.Image]]
 
 TILE = 48  # pixels of the longer side of an image in a sheet
-MARGIN = 96  # pixels for the name of a row
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 16px/1.5 sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; }}
@@ -137,27 +137,31 @@ def class_shares(
     return weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
 
 
-def image_sheet(rows: Rows, names: Sequence[str] | None = None) -> Image.Image:
+def image_sheet(rows: Rows, names: Sequence[str] | None = None, tile: int = TILE) -> Image.Image:
     """One picture of all images, a row for each list of them, with the names of the rows before them.
 
     Args:
-        rows: Images of one size, as many in each row.
+        rows: Images, as many in each row; all are shown in the size of the first.
         names: One for each row.
+        tile: Images are enlarged to nearly so many pixels, each as often as the others; names grow with them.
     """
     if not rows or not rows[0]:
         raise ValueError("there are no images, expected at least one row")
     width, height = rows[0][0].size
-    scale = max(1, TILE // max(width, height))
+    scale = max(1, tile // max(width, height))
     size = (width * scale, height * scale)
     sheet = draw(rows, size)
     if names is None:
         return sheet
-    picture = Image.new("RGB", (MARGIN + sheet.width, sheet.height), "white")
-    picture.paste(sheet, (MARGIN, 0))
+    names = [name[:16] for name in names]
+    font = ImageFont.load_default(size=max(10, tile // 5))
+    margin = 2 * GAP + math.ceil(max(font.getlength(name) for name in names))
+    picture = Image.new("RGB", (margin + sheet.width, sheet.height), "white")
+    picture.paste(sheet, (margin, 0))
     pen = ImageDraw.Draw(picture)
     for row, name in enumerate(names):
         middle = row * (size[1] + GAP) + size[1] // 2
-        pen.text((MARGIN - GAP, middle), name[:16], fill="black", anchor="rm")
+        pen.text((margin - GAP, middle), name, fill="black", anchor="rm", font=font)
     return picture
 
 
