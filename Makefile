@@ -57,7 +57,7 @@ bench: $(VENV)/.stamp-dev ## run the benchmarks at smoke size; full size: benchm
 docs: $(VENV)/.stamp-dev ## build the documentation site into site/, a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-checkpoints: $(VENV)/.stamp-demo ## train and write the published checkpoints; hours to days, see docs/publishing.md
+checkpoints: $(VENV)/.stamp-dev ## train and write the published checkpoints; hours to days, see docs/publishing.md
 	$(BIN)/python scripts/make_checkpoints.py
 
 build: $(VENV)/.stamp-dev ## build the wheel and the source distribution into dist/

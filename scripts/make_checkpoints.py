@@ -13,7 +13,7 @@
 # limitations under the License.
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["hf_vq[topics,image]"]
+# dependencies = ["hf_vq[topics,image,plots]"]
 # ///
 """Make the checkpoints that the cards in model_cards/ describe, each from its recipe: train, score, write for the Hub.
 
@@ -22,7 +22,8 @@
 
 What stands behind `--` goes to the training script of a single checkpoint. A run that was interrupted goes on where it
 stopped, and one that is finished is not repeated. Weights stay in `runs/<name>/hub`; their checksum and the record of
-their figures go to `model_cards/<name>.sha256` and `.json`. docs/publishing.md tells the cost.
+their figures go to `model_cards/<name>.sha256` and `.json`, the pictures that it draws to `model_cards/<name>*.png`.
+docs/publishing.md tells the cost.
 """
 
 import argparse
@@ -32,6 +33,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hf_vq.card_pictures import Traversal, draw_pictures
 from hf_vq.evaluation import record_path, weight_checksums
 from hf_vq.hub_checks import RECORD_NAME, check_folder
 from hf_vq.publishing import prepare_run
@@ -43,6 +45,13 @@ CHECKPOINTS = {
     "t5-vqvae-expressions": "train_t5_vqvae.py",
     "topic-vq-20newsgroups": "train_topic_vq.py",
     "topic-vq-image-cifar10": "train_topic_vq_image.py",
+}
+# What the picture of a checkpoint for texts shows: expressions, and where their codes are exchanged.
+TRAVERSALS: dict[str, list[Traversal]] = {
+    "t5-vqvae-expressions": [
+        ("log(x) + y**2 where the variable is x", "log"),
+        ("x*sin(y) + 2 where the variable is y", "y"),
+    ],
 }
 
 
@@ -56,14 +65,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("names", nargs="*", metavar="name", help=f"of {', '.join(CHECKPOINTS)}; all if none")
     add("--user", default="your-name", help="whose repositories the cards name")
     add("--runs", default="runs", help="where to train")
-    add("--cards", default=ROOT / "model_cards", help="where records and checksums go")
+    add("--cards", default=ROOT / "model_cards", help="where records, pictures and checksums go")
     return parser
 
 
 def make_checkpoint(
     name: str, run: Path, cards: Path, user: str, options: Sequence[str] = ()
 ) -> Path:
-    """Train a checkpoint, write its folder for the Hub, its record and checksum; returns the folder."""
+    """Train a checkpoint, draw its pictures, write its folder for the Hub, record and checksum; returns the folder."""
     recipe = ROOT / "scripts" / "configs" / f"{name}.yaml"
     if not is_scored(run):  # which is the last thing that training does
         command = [sys.executable, str(ROOT / "scripts" / CHECKPOINTS[name])]
@@ -71,6 +80,7 @@ def make_checkpoint(
         subprocess.run([*command, "--resume_from_checkpoint", "latest"], check=True)
     if not is_scored(run):
         raise ValueError(f"{run} has no record beside its model: train with a test split")
+    pictures = draw_pictures(run, TRAVERSALS.get(name, ()))
     folder = prepare_run(
         run,
         f"{user}/{name}",
@@ -82,6 +92,8 @@ def make_checkpoint(
         raise ValueError(f"{folder} is not ready to publish:\n- " + "\n- ".join(problems))
     cards.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / RECORD_NAME, cards / f"{name}.json")
+    for picture in pictures:
+        shutil.copyfile(picture, cards / picture.name)
     # As `sha256sum --check` reads them in the folder.
     lines = [f"{digest}  {file}\n" for file, digest in weight_checksums(folder).items()]
     (cards / f"{name}.sha256").write_text("".join(lines), encoding="utf-8")

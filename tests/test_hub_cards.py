@@ -59,7 +59,8 @@ def general_card(record=RECORD, license="mit", **fields):
         "repo_id": "me/model",
         "model_name": "model",
         "recipe": "seed: 0",
-        "training": None,
+        "training": [],
+        "pictures": [],
         "config": CONFIG,
         "metadata": metadata,
     }
@@ -106,7 +107,7 @@ def test_the_general_card_passes_its_test():
     for name in (".data/cifar10", "generated", "my_images/"):
         local = changed(data__name=name)
         assert ModelCard(general_card(local)).data.datasets is None
-        assert eval_result_entries(local) == []
+        assert eval_result_entries(general_card(local), local) == []
 
 
 HOSTILE = (
@@ -197,7 +198,7 @@ def test_results_in_the_form_of_the_hub():
     from huggingface_hub import eval_result_entries_to_yaml
 
     entries = yaml.safe_load(
-        yaml.safe_dump(eval_result_entries_to_yaml(eval_result_entries(RECORD)))
+        yaml.safe_dump(eval_result_entries_to_yaml(eval_result_entries(general_card(), RECORD)))
     )
     assert entries[0] == {
         "dataset": {"id": "uoft-cs/cifar10", "task_id": "mse", "revision": "0" * 40},
@@ -206,5 +207,10 @@ def test_results_in_the_form_of_the_hub():
         "notes": "split test: mean squared error",
     }
     assert [entry["dataset"]["task_id"] for entry in entries] == ["mse", "psnr"]
-    (entry, _) = eval_result_entries(changed(data__revision="sha256:1"))
-    assert entry.dataset_revision is None
+    # A copy on the machine is what the card says it is, and known by its checksum.
+    copy = changed(data__name=".data/cifar10", data__revision="sha256:1")
+    (entry, _) = eval_result_entries(general_card(), copy)
+    assert (entry.dataset_id, entry.dataset_revision) == ("uoft-cs/cifar10", None)
+    assert entry.notes == "split test, data sha256:1: mean squared error"
+    with pytest.raises(ValueError, match="the metadata of the card cannot be read"):
+        eval_result_entries("---\n[\n---\n", RECORD)

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from hf_vq import hub
@@ -50,6 +51,7 @@ from hf_vq.topics.scoring import SCORE_DEFINITIONS, score_topic_model
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = sorted((ROOT / "model_cards").glob("*.md"))
 RECORDS = sorted((ROOT / "model_cards").glob("*.json"))
+PICTURES = sorted((ROOT / "model_cards").glob("*.png"))
 
 cards = pytest.mark.parametrize("card", CARDS, ids=lambda path: path.stem)
 
@@ -74,7 +76,8 @@ def make_published(tiny_config, tmp_path):
         return model, GMVQImageProcessor(size=16), metrics, shown
 
     def texts():
-        expressions = ["log(x) + y**2", "sin(z)*y", "x + 2"]
+        clause = " where the variable is "
+        expressions = [f"x*sin(y) + 2{clause}y", f"log(z) + x**2{clause}z", f"x + 2{clause}x"]
         tokenizer = train_tokenizer(expressions, 110, isolate_symbols=True)
         config = tiny_config("t5_vqvae", vocab_size=len(tokenizer), max_latent_positions=32)
         model = T5VQVAEForConditionalGeneration(config).eval()
@@ -141,11 +144,18 @@ def make_published(tiny_config, tmp_path):
     return make
 
 
-def render(card, published, repo_id="user/model"):
+def render(card, published, repo_id="user/model", pictures=PICTURES):
     recipe = (ROOT / "scripts" / "configs" / f"{card.stem}.yaml").read_text()
     config = published.model.config.to_dict()
+    stage = {"step": 4, "examples_seen": 16, "train_seconds": 1.5, "num_processes": 1}
     return hub.render_card(
-        card, published.record, recipe=recipe.strip(), repo_id=repo_id, config=config
+        card,
+        published.record,
+        recipe=recipe.strip(),
+        repo_id=repo_id,
+        config=config,
+        training=[stage],
+        pictures=[path.name for path in pictures],
     )
 
 
@@ -194,7 +204,7 @@ def test_metadata(card, make_published):
 def test_no_figure_is_typed(card):
     """What the record does not fill in would not change with it."""
     text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}|```.*?```", "", card.read_text(), flags=re.DOTALL)
-    text = re.sub(r"apache-2.0|2410.10180|2402.00723|2312.11532", "", text)
+    text = re.sub(r"apache-2.0|2410.10180|2402.00723|2312.11532|by/2.0/", "", text)
     assert re.findall(r"\d+\.\d+|\d+ ?%|e-\d", text) == []
 
 
@@ -203,13 +213,14 @@ def test_snippets_run(card, make_published, tmp_path, monkeypatch, make_images):
     published, folder = make_published(card), tmp_path / "published"
     text = render(card, published, repo_id=str(folder))
     if card.stem.startswith("topic-vq-image"):
-        TopicVQImagePipeline(published.processor.model, published.model).save_pretrained(folder)
+        pipe = TopicVQImagePipeline(published.processor.model, published.model)
+        hub.save_pipeline_for_hub(pipe, folder, card=text)
     else:
         hub.save_for_hub(published.model, published.processor, folder, card=text)
     monkeypatch.chdir(tmp_path)
     make_images(1, size=20)[0].save("image.png")
     snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(snippets) >= 2
+    assert len(snippets) >= 3
     namespace = {}
     for snippet in snippets:
         exec(compile(snippet, card.name, "exec"), namespace)
@@ -226,9 +237,12 @@ def test_snippets_run(card, make_published, tmp_path, monkeypatch, make_images):
         assert Path("sample.png").is_file()
         assert namespace["proportions"].shape == (1, 4)
         assert namespace["similar"][0].size == (12, 8)
+        assert namespace["mixed"][0].size == (12, 8)
     else:
         assert len(namespace["output"]["topics"]) == 2
         assert namespace["proportions"].shape == (2, 2)
+        assert Path("topics.png").is_file()
+        assert Path("hierarchy.png").is_file()
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
@@ -237,3 +251,26 @@ def test_committed_records_fill_their_cards(path, make_published):
     published = make_published(card)
     published.record = read_record(path)
     check_figures(render(card, published), published)
+
+
+@cards
+def test_every_card_shows_pictures_of_its_model(card, make_published):
+    shown = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", card.read_text())
+    own = {path.name for path in PICTURES if re.match(rf"{card.stem}(-[a-z]+)?\.png", path.name)}
+    assert {name for _, name in shown} == own
+    assert 1 <= len(own) <= 2
+    checksums = (card.parent / f"{card.stem}.sha256").read_text()
+    for path in sorted(card.parent / name for name in own):
+        assert path.stat().st_size < 200_000
+        with Image.open(path) as picture:
+            assert picture.text["weights"] in checksums  # those that the card is about drew it
+    # A run of somebody else, without pictures, has a card without them.
+    published = make_published(card)
+    text = render(card, published, pictures=[])
+    assert "![" not in text
+    assert "\n\n\n" not in text
+
+
+def test_every_picture_is_shown():
+    text = "".join(card.read_text() for card in CARDS)
+    assert [path.name for path in PICTURES if f"]({path.name})" not in text] == []

@@ -165,23 +165,43 @@ def describe_model(
     ).to_yaml()
 
 
-def eval_result_entries(record: Mapping[str, Any]) -> list[EvalResultEntry]:
-    """The figures in the form of the Hub's `.eval_results/*.yaml`; none for data that is not on the Hub."""
+def eval_result_entries(card: str, record: Mapping[str, Any]) -> list[EvalResultEntry]:
+    """The results of a card in the form of the Hub's `.eval_results/*.yaml`.
+
+    Args:
+        card: The card, which says what the data set is called on the Hub; a record may name a local copy of it.
+        record: The evaluation record, which says when, and what the figures mean.
+
+    Returns:
+        An entry for each figure; none for data that is not on the Hub.
+
+    Raises:
+        ValueError: If the metadata of the card cannot be read.
+    """
     data = record["data"]
-    if not _is_on_the_hub(data["name"]):
-        return []
-    revision = data["revision"] if re.fullmatch(r"[0-9a-f]{40}", data["revision"]) else None
+    commit = data["revision"] if re.fullmatch(r"[0-9a-f]{40}", data["revision"]) else None
     return [
         EvalResultEntry(
-            dataset_id=data["name"],
-            task_id=name,
-            value=value,
-            dataset_revision=revision,
+            dataset_id=result.dataset_type,
+            task_id=result.metric_type,
+            value=result.metric_value,
+            dataset_revision=commit,
             date=record["date"],
-            notes=f"split {data['split']}: {record['definitions'][name]}",
+            notes=f"split {data['split']}"
+            + ("" if commit else f", data {data['revision']}")
+            + f": {record['definitions'][result.metric_type]}",
         )
-        for name, value in _figures(record).items()
+        for result in _metadata(card).eval_results or []
+        if _is_on_the_hub(result.dataset_type) and result.metric_type in record["definitions"]
     ]
+
+
+def _metadata(card: str) -> ModelCardData:
+    try:
+        data: Any = ModelCard(card).data
+    except Exception as error:  # whatever a YAML parser may raise about a user's text
+        raise ValueError(f"the metadata of the card cannot be read: {error}") from error
+    return data
 
 
 def _is_on_the_hub(dataset: str) -> bool:
@@ -215,9 +235,9 @@ def check_card(
         The problems; none for a good card.
     """
     try:
-        metadata = ModelCard(text).data.to_dict()
-    except Exception as error:  # whatever a YAML parser may raise about a user's text
-        return [f"the metadata of the card cannot be read: {error}"]
+        metadata = _metadata(text).to_dict()
+    except ValueError as error:
+        return [str(error)]
     problems = [
         f"the card states no {key}"
         for key in ("license", "library_name", "pipeline_tag")

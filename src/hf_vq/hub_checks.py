@@ -17,6 +17,8 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
+from urllib.parse import unquote
 
 from huggingface_hub import get_token
 from huggingface_hub.utils import HFValidationError, filter_repo_objects, validate_repo_id
@@ -48,6 +50,10 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy",
 WHY_NO_PICKLE = (
     "loading it can run any code; only safetensors are published and loaded "
     "(`model.save_pretrained(folder)` writes them)"
+)
+# ![words](target "title") and <img src="target">
+_PICTURE = re.compile(
+    r"!\[[^\]]*\]\(\s*<?([^\s>)]*)|<img\s[^>]*?src\s*=\s*[\"']?([^\s\"'>]*)", re.IGNORECASE
 )
 _TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
 
@@ -88,7 +94,7 @@ def check_folder(
     if RECORD_NAME in names:
         record = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
     card = (folder / "README.md").read_text(encoding="utf-8")
-    return problems + check_card(card, record, repo_id)
+    return [*problems, *check_card(card, record, repo_id), *_links(card, names)]
 
 
 def _outside(folder: Path, names: list[str]) -> Iterator[str]:
@@ -149,6 +155,17 @@ def _shards(index: Path) -> set[str]:
 def find_strangers(index: Path) -> list[str]:
     """Files that an index of weights names outside its own folder."""
     return sorted(shard for shard in _shards(index) if not re.fullmatch(r"[^/\\]+", shard))
+
+
+def _links(card: str, names: list[str]) -> Iterator[str]:
+    """Pictures that a reader of the card would not see."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", card, flags=re.DOTALL)
+    for markdown, html in _PICTURE.findall(text):
+        target = markdown or html
+        path = unquote(re.split("[?#]", target)[0])
+        elsewhere = re.match(r"[a-z][a-z0-9+.-]*:|//", target, re.IGNORECASE)
+        if not elsewhere and normpath(path) not in names:
+            yield f"the card shows the picture {target}, which is not in the folder"
 
 
 def _secrets(folder: Path, names: list[str], token: str | None) -> Iterator[str]:

@@ -14,6 +14,7 @@
 """From a finished run to a folder for the Hub: weights, code, processor, card, record, training arguments."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -129,6 +130,8 @@ def prepare_run(
 ) -> Path:
     """Writes the folder that `hf_vq.hub.publish` uploads.
 
+    Pictures in `<run>/pictures`, for example those of `hf_vq.card_pictures.draw_pictures`, go along, beside the card.
+
     Args:
         run: Folder of a run, of which the best model is taken and else the final one; or of one of the two. A prior of
             images by topic is published with the image tokenizer from the run's `pipeline`.
@@ -146,7 +149,7 @@ def prepare_run(
         ValueError: If the run has no model, no record beside it, or is of a kind that cannot be published this way; or
             if there is something else in `folder`.
     """
-    checkpoint = _checkpoint(Path(run))
+    checkpoint = find_checkpoint(run)
     record = _record(checkpoint)
     model_type = AutoConfig.from_pretrained(checkpoint).model_type
     if model_type not in KINDS:
@@ -154,9 +157,12 @@ def prepare_run(
         raise ValueError(f"{checkpoint} is of type {model_type!r}, expected one of {known}")
     kind = KINDS[model_type]
     parts = kind.load(checkpoint)
-    training = _training(checkpoint.parent)
-    if recipe is None and training is not None:
-        recipe = yaml.safe_dump(training["config"], sort_keys=False)
+    results = _results(checkpoint.parent)
+    stages = _stages(results)
+    if recipe is None and stages:
+        told = {name: stage["config"] for name, stage in stages.items()}
+        recipe = yaml.safe_dump(told.get("", told), sort_keys=False)
+    pictures = _pictures(checkpoint)
     name = repo_id.rpartition("/")[2]
     text = render_card(
         card,
@@ -164,12 +170,14 @@ def prepare_run(
         repo_id=repo_id,
         model_name=name,
         recipe=(recipe or "").strip(),
-        training=training,
+        training=list(stages.values()),
+        pictures=[picture.name for picture in pictures],
         config=parts[0].config.to_dict(),
         metadata=describe_model(
             record, model_name=name, model_type=model_type, license=license, **kind.words
         ),
     )
+    entries = eval_result_entries(text, record)
     target = Path(folder) if folder is not None else _run_folder(checkpoint) / "hub"
     _check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -179,9 +187,10 @@ def prepare_run(
             *parts, Path(place) / target.name, card=text, max_shard_size=max_shard_size
         )
         _write_json(whole / RECORD_NAME, record)
-        if training is not None:
-            _write_json(whole / RESULTS_NAME, training)
-        entries = eval_result_entries(record)
+        if results:
+            _write_json(whole / RESULTS_NAME, results)
+        for picture in pictures:
+            shutil.copyfile(picture, whole / picture.name)
         if entries:
             (whole / ".eval_results").mkdir()
             lines = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False)
@@ -192,8 +201,9 @@ def prepare_run(
     return target
 
 
-def _checkpoint(run: Path) -> Path:
-    for folder in (run / "best", run / "final", run):
+def find_checkpoint(run: str | Path) -> Path:
+    """The folder of a run's best model, else of its final one; or the folder itself, if it is that of a model."""
+    for folder in (Path(run) / "best", Path(run) / "final", Path(run)):
         if (folder / "config.json").is_file():
             pickles = find_pickles([path.name for path in folder.iterdir()])
             if pickles and not list(folder.glob("*.safetensors")):
@@ -203,6 +213,11 @@ def _checkpoint(run: Path) -> Path:
                 )
             return folder
     raise ValueError(f"{run} holds no finished model: no best/, no final/ and no config.json")
+
+
+def pictures_folder(checkpoint: str | Path) -> Path:
+    """Where the pictures of a run lie that go into its card."""
+    return _run_folder(Path(checkpoint)) / "pictures"
 
 
 def _run_folder(checkpoint: Path) -> Path:
@@ -219,11 +234,35 @@ def _record(checkpoint: Path) -> dict[str, Any]:
     return read_record(path)
 
 
-def _training(run: Path) -> dict[str, Any] | None:
+def _pictures(checkpoint: Path) -> list[Path]:
+    """The pictures of a run, which lie beside its card when they are published."""
+    pictures = sorted(pictures_folder(checkpoint).glob("*.png"))
+    for picture in pictures:
+        if not re.fullmatch(r"[\w.-]+", picture.name):
+            raise ValueError(
+                f"{picture}: a card cannot link to this name, expected letters, digits, '.', '_', '-'"
+            )
+    return pictures
+
+
+def _results(run: Path) -> dict[str, Any]:
     path = run / RESULTS_NAME
     if not path.is_file():
-        return None
+        return {}
     return _without_folders(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _stages(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each stage of training came to, by name; a run without stages is one, without a name.
+
+    A stage without options did not train: the codebook of topics, for example, may be found by k-means alone.
+    """
+    stages = {"": results} if "config" in results else results
+    return {
+        name: dict(stage)
+        for name, stage in stages.items()
+        if isinstance(stage, Mapping) and "config" in stage
+    }
 
 
 def _without_folders(value: Any) -> Any:
@@ -244,4 +283,4 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-__all__ = ["prepare_run"]
+__all__ = ["find_checkpoint", "pictures_folder", "prepare_run"]
