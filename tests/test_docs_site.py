@@ -19,9 +19,12 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -136,6 +139,46 @@ def test_formulas_reach_katex_whole(site: Path, pages: dict[Path, Page]) -> None
             assert formula.count("{") - formula.count(r"\{") == (
                 formula.count("}") - formula.count(r"\}")
             ), (path, formula)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Files of a folder, without a line on stderr for each."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def address(site: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=site)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390], ids=["screen", "phone"])
+def test_every_page_fits(width: int, site: Path, address: str, browse: Callable[..., Any]) -> None:
+    page = browse(f"{address}/index.html", width)
+    for path in sorted(site.rglob("*.html")):
+        name = path.relative_to(site).as_posix()
+        page.goto(f"{address}/{name}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        empty = "[...document.images].filter(image => !image.naturalWidth).map(image => image.src)"
+        assert page.evaluate(empty) == [], name
+
+
+@pytest.mark.slow
+def test_readers_find_what_they_search_for(address: str, browse: Callable[..., Any]) -> None:
+    from playwright.sync_api import expect
+
+    page = browse(f"{address}/index.html")
+    page.get_by_role("textbox", name="Search").fill("offload_folder")
+    page.locator(".md-search-result__link").filter(
+        has_text=re.compile(r"^\s*Loading")
+    ).first.click()
+    expect(page).to_have_url(re.compile(r"publishing\.html.*#loading"))
+    expect(page.get_by_role("heading", name="Loading", level=2)).to_be_in_viewport()
 
 
 @pytest.fixture

@@ -126,7 +126,9 @@ def build(
                 topic = gr.Dropdown(topics.names, value=topics.names[0], label="Topic")
                 number = gr.Slider(5, 50, 15, step=1, label="Words")
             weights = gr.Label(
-                label="Weight of its words, beside the first one", num_top_classes=50
+                topics.words(topics.names[0], 15),
+                label="Weight of its words, beside the first one",
+                num_top_classes=50,
             )
             for control in (topic, number):
                 control.change(topics.words, [topic, number], [weights], api_name="words")
