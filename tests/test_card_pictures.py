@@ -22,6 +22,7 @@ pytest.importorskip("matplotlib", reason="the pictures need the extra plots")
 
 from transformers import AutoModel, AutoModelForSeq2SeqLM
 
+from from_file import load_script
 from hf_vq.card_pictures import draw_pictures
 from hf_vq.evaluation import write_record
 from hf_vq.hub_checks import check_folder, published_files
@@ -121,7 +122,7 @@ def test_texts_need_to_be_told_what_to_show(make_run):
     assert draw_pictures(make_run("t5_vqvae")) == []
 
 
-def test_pictures_go_along_with_a_card(make_run):
+def test_pictures_go_along_with_a_card(make_run, capsys):
     run = make_run("gmvq")
     plain = prepare_run(run, "me/model", license="mit")
     assert "![" not in (plain / "README.md").read_text()
@@ -134,6 +135,11 @@ def test_pictures_go_along_with_a_card(make_run):
         assert path.name in published_files(folder)
         assert (folder / path.name).read_bytes() == path.read_bytes()
         assert f"]({path.name})" in card
+    publish = load_script("publish")
+    assert publish.main([str(run), "me/model", "--license", "mit", "--dry-run"]) == folder
+    listed = capsys.readouterr().out
+    for path in drawn:
+        assert f"{path.stat().st_size:>12,}  {path.name}\n" in listed
     drawn[0].rename(drawn[0].with_name("my picture (1).png"))
     with pytest.raises(ValueError, match=r"my picture \(1\).png: a card cannot link to this name"):
         prepare_run(run, "me/model", license="mit")

@@ -61,6 +61,10 @@ def test_a_checkpoint_is_trained_scored_and_written(image_folder, tmp_path, monk
     assert record["metrics"]["num_images"] == 8
     digest, name = (tmp_path / "cards" / "gmvq-cifar10.sha256").read_text().split()
     assert digest == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    for ending in ("", "-photographs"):
+        picture = f"gmvq-cifar10{ending}.png"
+        assert (tmp_path / "cards" / picture).read_bytes() == (folder / picture).read_bytes()
+        assert f"]({picture})" in (folder / "README.md").read_text()
     # What is finished is not trained again.
     monkeypatch.setattr(script.subprocess, "run", lambda *args, **kwargs: pytest.fail("trained"))
     assert script.main(["gmvq-cifar10", *place]) == [folder]

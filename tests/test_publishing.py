@@ -242,13 +242,36 @@ def test_code_in_one_file(tmp_path):
             single_file(tmp_path / "e.py")
 
 
-def test_a_card_of_ones_own(run):
+def test_the_card_tells_what_training_came_to(run):
+    text = (prepare_run(run, "me/model", license="mit") / "README.md").read_text()
+    assert "4 updates, 16 examples, 2 seconds with\n1 process." in text
+    assert "```yaml\nseed: 0\noutput_dir: run\n```" in text
+    # Topics are learned in stages, of which the first may have nothing to train.
+    stage = json.loads((run / "all_results.json").read_text())
+    stages = {"codebook": {"step": 0}, "topics": stage | {"step": 7}, "final_model": None}
+    (run / "all_results.json").write_text(json.dumps(stages))
+    folder = prepare_run(run, "me/model", license="mit")
+    assert check_folder(folder, "me/model") == []
+    text = (folder / "README.md").read_text()
+    assert re.findall(r"(\d+) updates", text) == ["7"]
+    assert "```yaml\ntopics:\n  seed: 0\n  output_dir: run\n```" in text
+    # What another trainer wrote there has neither.
+    (run / "all_results.json").write_text(json.dumps({"train_loss": 0.5}))
+    folder = prepare_run(run, "me/model", license="mit")
+    assert check_folder(folder, "me/model") == []
+    assert "updates" not in (folder / "README.md").read_text()
+
+
+def test_a_card_of_ones_own(run, tmp_path):
     card, recipe = ROOT / "model_cards" / "gmvq-cifar10.md", "seed: 3\nmax_steps: 5"
     figures = {"mse": 0.003, "psnr": 25.0, "ssim": 0.9, "perplexity": 9.0, "codebook_usage": 1.0}
     write_figures(run / "best.json", figures | {"num_images": 10})
     folder = prepare_run(run, "me/model", card=card, recipe=recipe)
     assert check_folder(folder, "me/model") == []
     assert f"```yaml\n{recipe}\n```" in (folder / "README.md").read_text()
+    (tmp_path / "card.md").write_text("---\n[\n---\n")
+    with pytest.raises(ValueError, match="the metadata of the card cannot be read"):
+        prepare_run(run, "me/model", card=tmp_path / "card.md")
 
 
 def test_what_a_run_lacks_has_a_name(run, tmp_path, tiny_config):
@@ -277,7 +300,7 @@ def test_what_a_run_lacks_has_a_name(run, tmp_path, tiny_config):
 
 
 def test_a_failure_leaves_no_folder(run, monkeypatch):
-    monkeypatch.setattr("hf_vq.publishing.eval_result_entries", lambda record: 1 / 0)
+    monkeypatch.setattr("hf_vq.publishing._write_json", lambda path, content: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepare_run(run, "me/model", license="mit")
     assert {path.name for path in run.iterdir() if path.is_dir()} == {

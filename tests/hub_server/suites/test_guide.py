@@ -69,7 +69,7 @@ def test_the_snippets_run(
 
     text = GUIDE.read_text().replace("your-name/", "ann/guide-")
     snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(snippets) == 7
+    assert len(snippets) == 8
     namespace = {}
     for snippet in snippets:
         if "OnnxExporter" in snippet and not HAS_RUNNERS:
