@@ -460,7 +460,6 @@ IMPORTS: dict[str, set[str]] = {
         "PIL",
         "sklearn",
         "torch",
-        "transformers",
         "hf_vq._extras",
         "hf_vq.code_neighbors",
         "hf_vq.code_pictures",

@@ -20,7 +20,7 @@ from PIL import Image, ImageStat
 
 pytest.importorskip("matplotlib", reason="the pictures need the extra plots")
 
-from transformers import AutoModel, AutoModelForSeq2SeqLM
+from transformers import AutoModel, AutoModelForSeq2SeqLM, BertConfig
 
 from from_file import load_script
 from hf_vq.card_pictures import draw_pictures
@@ -86,8 +86,6 @@ DRAWN = {
 @pytest.mark.parametrize("model_type", DRAWN)
 def test_a_model_draws_what_it_does(make_run, model_type):
     run = make_run(model_type)
-    (run / "pictures").mkdir()
-    (run / "pictures" / "old.png").write_bytes(b"")
     paths = draw_pictures(run, [(TEXT, 1)])
     assert [path.name for path in paths] == DRAWN[model_type]
     assert sorted((run / "pictures").iterdir()) == sorted(paths)
@@ -116,6 +114,14 @@ def test_images_stand_above_their_codes(make_run):
         assert part.getcolors() is not None
         assert len(part.getcolors()) == 1
     assert whole.size == (3 * 72 + 2 * 4, 2 * 48 + 4)
+
+
+def test_what_cannot_be_drawn_has_a_name(tmp_path):
+    BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"is of type 'bert', expected one of 'gmvq'"):
+        draw_pictures(tmp_path)
+    with pytest.raises(ValueError, match="absent holds no finished model"):
+        draw_pictures(tmp_path / "absent")
 
 
 def test_texts_need_to_be_told_what_to_show(make_run):

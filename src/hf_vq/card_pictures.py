@@ -18,7 +18,6 @@ scikit-learn, topics of documents show their words, topics of images what they d
 """
 
 import io
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,12 @@ import numpy as np
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from transformers import AutoConfig
 
 from ._extras import require
 from .code_neighbors import traverse
 from .code_pictures import color_codes, draw
 from .evaluation import weight_checksums
-from .publishing import KINDS, find_checkpoint, pictures_folder
+from .publishing import KINDS, find_checkpoint, find_model_type, pictures_folder
 from .text_codec import TextCodec
 from .topic_images.pictures import image_sheet
 
@@ -71,14 +69,16 @@ def draw_pictures(run: str | Path, traversals: Sequence[Traversal] = ()) -> list
         traversals: What T5VQVAE shows: texts, and the place of each where codes are exchanged. Other models need none.
 
     Returns:
-        The pictures; those that were drawn before are gone.
+        The pictures; others in the folder stay as they are.
+
+    Raises:
+        ValueError: If the run has no model, or one of another kind.
     """
     checkpoint = find_checkpoint(run)
-    model_type = AutoConfig.from_pretrained(checkpoint).model_type
+    model_type = find_model_type(checkpoint)
     drawn = list(DRAWERS[model_type](KINDS[model_type].load(checkpoint), traversals))
     folder = pictures_folder(checkpoint)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     notes = PngInfo()
     notes.add_text("weights", " ".join(weight_checksums(checkpoint).values()))
     paths = []

@@ -151,10 +151,7 @@ def prepare_run(
     """
     checkpoint = find_checkpoint(run)
     record = _record(checkpoint)
-    model_type = AutoConfig.from_pretrained(checkpoint).model_type
-    if model_type not in KINDS:
-        known = ", ".join(map(repr, KINDS))
-        raise ValueError(f"{checkpoint} is of type {model_type!r}, expected one of {known}")
+    model_type = find_model_type(checkpoint)
     kind = KINDS[model_type]
     parts = kind.load(checkpoint)
     results = _results(checkpoint.parent)
@@ -213,6 +210,15 @@ def find_checkpoint(run: str | Path) -> Path:
                 )
             return folder
     raise ValueError(f"{run} holds no finished model: no best/, no final/ and no config.json")
+
+
+def find_model_type(checkpoint: Path) -> str:
+    """The type of a checkpoint's model, if it is one of ours."""
+    model_type = AutoConfig.from_pretrained(checkpoint).model_type
+    if model_type not in KINDS:
+        known = ", ".join(map(repr, KINDS))
+        raise ValueError(f"{checkpoint} is of type {model_type!r}, expected one of {known}")
+    return model_type
 
 
 def pictures_folder(checkpoint: str | Path) -> Path:
@@ -283,4 +289,4 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-__all__ = ["find_checkpoint", "pictures_folder", "prepare_run"]
+__all__ = ["find_checkpoint", "find_model_type", "pictures_folder", "prepare_run"]
