@@ -413,28 +413,30 @@ def runs(experiment: str, names: list[str] | None) -> Iterator[tuple[str, Row]]:
             yield name, row
 
 
+def bench_of(row: Row, bench: Bench) -> Bench:
+    """What the runs of a row share: its own documents or words, if it has any."""
+    if row.corpus is None:
+        return bench
+    bench = copy.copy(bench)
+    bench.corpus = corpus = row.corpus(bench.corpus)
+    bench.halves, bench.rest = corpus.test.halves(corpus.processor)
+    bench.counts = corpus.counts(corpus.train)
+    bench.reference = CoherenceReference(corpus.reference_texts, corpus.vocabulary)
+    return bench
+
+
 def run(
+    path: Path,
     experiment: str,
     name: str,
     row: Row,
     bench: Bench,
     num_topics: int,
     seed: int,
-    folder: Path,
     **training: Any,
 ) -> None:
-    """Do one run, unless its record says that it is done."""
+    """Do one run and write its record."""
     corpus = bench.corpus
-    path = folder / f"{experiment}-{corpus.name}-{name}-k{num_topics}-seed{seed}.json"
-    if path.exists():
-        print(f"{path.name}: already there")
-        return
-    if row.corpus is not None:
-        bench = copy.copy(bench)
-        bench.corpus = corpus = row.corpus(corpus)
-        bench.halves, bench.rest = corpus.test.halves(corpus.processor)
-        bench.counts = corpus.counts(corpus.train)
-        bench.reference = CoherenceReference(corpus.reference_texts, corpus.vocabulary)
     topics: list[list[str]] = []
     if experiment == "neighbors":
         pairs = training.get("pairs", 100_000)
@@ -460,6 +462,23 @@ def run(
     write_record(path, path.stem, figures, data=data, seeds=[seed], definitions=DEFINITIONS)
 
 
+def run_missing(
+    experiment: str, name: str, row: Row, bench: Bench, settings: list[tuple[int, int]]
+) -> None:
+    """Do the runs of a row, each a number of topics and a seed, but for those that have a record."""
+    prefix = f"{experiment}-{bench.corpus.name}-{name}"
+    paths = {
+        RESULTS / FOLDER / f"{prefix}-k{num_topics}-seed{seed}.json": (num_topics, seed)
+        for num_topics, seed in settings
+    }
+    missing = {path: setting for path, setting in paths.items() if not path.exists()}
+    print(f"{prefix}: {len(paths) - len(missing)} of {len(paths)} already there")
+    if missing:
+        own = bench_of(row, bench)
+        for path, (num_topics, seed) in missing.items():
+            run(path, experiment, name, row, own, num_topics, seed)
+
+
 def smoke() -> None:
     """A row of each experiment on a few documents: that it runs, not how good it is."""
     bench = Bench("bbc_news", limit=120)
@@ -475,7 +494,8 @@ def smoke() -> None:
         for experiment, names in chosen.items():
             for name, row in runs(experiment, names):
                 extra = {"pairs": 500} if experiment == "neighbors" else {"topic_epochs": 2.0}
-                run(experiment, name, row, bench, 5, 0, Path(folder), **extra)
+                path = Path(folder) / f"{experiment}-{name}.json"
+                run(path, experiment, name, row, bench_of(row, bench), 5, 0, **extra)
 
 
 def main() -> None:
@@ -507,10 +527,13 @@ def main() -> None:
         for corpus in arguments.corpora:
             bench = Bench(corpus)
             for experiment in arguments.experiments:
+                settings = [
+                    (num_topics, seed)
+                    for num_topics in (arguments.num_topics if experiment != "neighbors" else [0])
+                    for seed in arguments.seeds
+                ]
                 for name, row in runs(experiment, arguments.rows):
-                    for num_topics in arguments.num_topics if experiment != "neighbors" else [0]:
-                        for seed in arguments.seeds:
-                            run(experiment, name, row, bench, num_topics, seed, RESULTS / FOLDER)
+                    run_missing(experiment, name, row, bench, settings)
 
 
 if __name__ == "__main__":
