@@ -29,11 +29,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 
 # One entry per row of the MODELS table: small enough that a forward takes milliseconds, and no two
@@ -112,6 +110,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def accelerate_state() -> Iterator[None]:
     """Forget when the test ends what Accelerate knows about devices and processes."""
+    # Here and below: the suites of hub_server/ must be the first to import what imports huggingface_hub.
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
     yield
     for state in (AcceleratorState, PartialState, GradientState):
         state._reset_state()
@@ -120,6 +121,8 @@ def accelerate_state() -> Iterator[None]:
 @pytest.fixture
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerate_state: None) -> None:
     """Keep the cache of data sets, the working directory and Accelerate's state to one test."""
+    import datasets
+
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
 
