@@ -37,6 +37,7 @@ from pathlib import Path
 
 import datasets
 import torch
+import yaml
 from peer_quantizers import PEERS, PeerQuantizer
 from PIL import Image
 from results import (
@@ -75,8 +76,7 @@ OURS: dict[str, tuple[str, dict]] = {
     "ema": ("EMA quantizer (ours)", {"quantizer": "ema", "commitment_loss_weight": 0.19}),
     "gmvq_paper": ("GM-VQ as published (ours)", {}),
 }
-# Updates behind the checkpoint of the card: `--max_steps` of its training, which the record of its scores lacks.
-CARD_STEPS = 4000
+CARD_RECIPE = REPORTS.parent.parent / "scripts" / "configs" / "gmvq-cifar10.yaml"
 CARD_RECORD = REPORTS.parent.parent / "model_cards" / "gmvq-cifar10.json"
 DEFINITIONS = {
     "steps": "updates, warm-up included",
@@ -342,7 +342,10 @@ def report(arguments: argparse.Namespace) -> None:
     perplexity = f"{frame['patch_kmeans_perplexity']:.0f}"
     template = template.replace("{{patch_kmeans_perplexity}}", perplexity)
     card = json.loads(CARD_RECORD.read_text(encoding="utf-8"))
-    template = template.replace("{{card_steps}}", str(CARD_STEPS))
+    training = yaml.safe_load(CARD_RECIPE.read_text(encoding="utf-8"))["training"]
+    template = template.replace("{{card_steps}}", str(training["max_steps"]))
+    batch = str(training["per_device_train_batch_size"])
+    template = template.replace("{{card_batch}}", batch)
     template = template.replace("{{card_mse}}", f"{1e3 * card['metrics']['mse']:.3f}e-3")
     template = template.replace("{{card_perplexity}}", f"{card['metrics']['perplexity']:.0f}")
     template = template.replace("{{card_usage}}", f"{card['metrics']['codebook_usage']:.1%}")
