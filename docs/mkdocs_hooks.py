@@ -15,7 +15,7 @@
 
 The Markdown files of this repository link to each other, and to code and records, as GitHub wants it. Here each file
 that is linked to becomes a page, so that the same links work on the site: README.md is the home page, code and records
-are pages with their text. A link to a folder becomes plain text.
+are pages with their text, and pictures of a README or a card are copied. A link to a folder becomes plain text.
 """
 
 import re
@@ -27,6 +27,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+PICTURE = re.compile(r"(?<=!)\[([^\[\]]*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"(```.*?```)", re.DOTALL)
 TREE_HEADING = "## What is where"  # of README.md: for readers of the repository, not of the site
 LANGUAGES = {".md": "markdown", ".py": "python", ".json": "json", ".yaml": "yaml", ".cff": "yaml"}
@@ -39,11 +40,13 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add a page for each file outside of docs/ that is in the navigation or linked to."""
+    """Add a page for each file outside of docs/ that is in the navigation or linked to, and pictures that are shown."""
     in_navigation = {"README.md", *_outside(config.nav)}
-    waiting = list(in_navigation)
+    waiting, pictures = list(in_navigation), set[str]()
     for file in files.documentation_pages():
-        waiting += _targets(f"docs/{file.src_uri}", file.content_string)
+        source = f"docs/{file.src_uri}"
+        waiting += _targets(LINK, source, file.content_string)
+        pictures.update(_targets(PICTURE, source, file.content_string))
     seen: set[str] = set()
     while waiting:
         path = waiting.pop()
@@ -52,12 +55,16 @@ def on_files(files: Files, config: Any) -> Files:
         seen.add(path)
         text = (ROOT / path).read_text(encoding="utf-8")
         if _is_prose(path):
-            waiting += _targets(path, text)
+            waiting += _targets(LINK, path, text)
+            pictures.update(_targets(PICTURE, path, text))
         page = File.generated(config, _page_of(path), content=_as_page(path, text))
         page.repository_path = path
         if path not in in_navigation:
             page.inclusion = InclusionLevel.NOT_IN_NAV
         files.append(page)
+    for path in sorted(pictures):
+        if not path.startswith("docs/"):
+            files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
     return files
 
 
@@ -79,7 +86,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return f"[{text}]({relpath(_page_of(path), here)}{mark}{anchor})"
 
     parts = FENCE.split(markdown)
-    return "".join(p if p.startswith("```") else LINK.sub(rewrite, p) for p in parts)
+    return "".join(
+        p if p.startswith("```") else PICTURE.sub(rewrite, LINK.sub(rewrite, p)) for p in parts
+    )
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
@@ -118,8 +127,9 @@ def _outside(nav: Any) -> list[str]:
     return [path for entry in nav for path in _outside(entry)]
 
 
-def _targets(source: str, markdown: str) -> list[str]:
-    targets = (target.partition("#")[0] for _, target in LINK.findall(FENCE.sub("", markdown)))
+def _targets(kind: re.Pattern, source: str, markdown: str) -> list[str]:
+    """What a page links to, or shows, as paths in the repository."""
+    targets = (target.partition("#")[0] for _, target in kind.findall(FENCE.sub("", markdown)))
     return [
         normpath(str(PurePosixPath(source).parent / target))
         for target in targets
@@ -133,7 +143,7 @@ def _page_of(path: str) -> str:
         return "index.md"
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
-    return path if path.endswith(".md") else f"{path}.md"
+    return path if path.endswith((".md", ".png")) else f"{path}.md"
 
 
 def _is_prose(path: str) -> bool:
