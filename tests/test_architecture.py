@@ -531,6 +531,7 @@ IMPORTS: dict[str, set[str]] = {
         "topic_text",
         "topmost",
         "umap",
+        "yaml",
     },
 }
 
