@@ -237,9 +237,8 @@ class TopicInference(nn.Module):
         for layer in self.layers:
             hidden = torch.tanh(layer(hidden))
         hidden = F.dropout(hidden, self.dropout, self.training)
-        # one product for both maps
-        weights = torch.cat([self.mean.weight, self.log_variance.weight])
-        mean, log_variance = F.linear(hidden, weights).float().chunk(2, dim=-1)
+        # through the modules, not their weights: those may be on disk, or quantized
+        mean, log_variance = self.mean(hidden).float(), self.log_variance(hidden).float()
         return self.mean_norm(mean), self.log_variance_norm(log_variance)
 
 
