@@ -36,7 +36,8 @@ from demo_sections.page import (
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import AutoImageProcessor, AutoModel, pipeline
+from transformers import AutoModel, pipeline
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from hf_vq import GMVQConfig, GMVQImageProcessor, GMVQModel
 from hf_vq.code_pictures import color_codes
