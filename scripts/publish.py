@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--card", default=TEMPLATE, help="template of the model card")
     add("--recipe", help="YAML file to show in the card; unset: the run's training options")
     add("--folder", help="where to write what is published; unset: <run>/hub")
-    add("--max-shard-size", default="5GB", help="larger weights are split")
+    add("--max-shard-size", default="5GB", help="larger weights are split: 500MB, 5GB")
     add("--private", action="store_true", default=None, help="make a new repository private")
     add("--revision", help="branch to commit to; created if it does not exist")
     add("--create-pr", action="store_true", help="open a pull request instead of committing")
@@ -64,6 +64,14 @@ def format_tree(folder: Path) -> str:
     return "\n".join([str(folder), *lines])
 
 
+def read_recipe(path: str | None) -> str | None:
+    """The text of a recipe, if there is one."""
+    try:
+        return Path(path).read_text(encoding="utf-8") if path else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read the recipe {path}: {error}") from error
+
+
 def main(argv: Sequence[str] | None = None) -> Path:
     """Write the folder, publish it unless it is a dry run, and return it."""
     parser = build_parser()
@@ -75,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
             options.folder,
             license=options.license,
             card=options.card,
-            recipe=options.recipe and Path(options.recipe).read_text(encoding="utf-8"),
+            recipe=read_recipe(options.recipe),
             max_shard_size=options.max_shard_size,
         )
         print(format_tree(folder))

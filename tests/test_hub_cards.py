@@ -89,6 +89,8 @@ def test_render_card(tmp_path):
         hub.render_card(template, record)
     with pytest.raises(ValueError, match=r"card.md.*mse"):
         hub.render_card(template, {"metrics": {}}, repo_id="me/a")
+    with pytest.raises(ValueError, match=r"cannot fill .*absent.md: .*No such file"):
+        hub.render_card(tmp_path / "absent.md", record)
 
 
 def test_the_general_card_passes_its_test():
@@ -158,6 +160,14 @@ def test_a_template_may_name_values_in_its_metadata(tmp_path):
         "value": 0.25,
     }
     assert text.endswith("---\na: b license: gpl\n")
+
+
+@pytest.mark.parametrize("name", ["my {{weird}} data", "{{{x}}}", "{% if %}", "{{ data.name }}"])
+def test_braces_of_a_name_are_no_placeholder(name):
+    record = changed(data__name=name, data__split=name)
+    text = general_card(record, recipe=name)
+    assert check_card(text, record, "me/model") == []
+    assert {result.dataset_name for result in ModelCard(text).data.eval_results} == {name}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import inspect
 import json
 import logging
 import os
+import pickle
 import re
 import subprocess
 from pathlib import Path
@@ -32,7 +33,7 @@ from transformers import AutoModel, AutoModelForSeq2SeqLM, BertConfig
 
 from from_file import load_script
 from hf_vq import hub
-from hf_vq.evaluation import write_record
+from hf_vq.evaluation import weight_checksums, write_record
 from hf_vq.hub_checks import check_folder, published_files
 from hf_vq.models import MODELS, GMVQImageProcessor, TopicVQForImageGeneration
 from hf_vq.publishing import prepare_run
@@ -192,6 +193,13 @@ def test_images_by_topic_work_without_the_package(tiny_config, tmp_path, make_im
         "tokenizer/model.safetensors.index.json",
         "tokenizer/modeling_gmvq.py",
     }
+    for name in ("pipeline.py", "prior/modeling_topic_vq_image.py"):
+        source = (folder / name).read_text()
+        (folder / name).unlink()
+        assert check_folder(folder) == [
+            f"model_index.json names the code {name}, which is not there"
+        ]
+        (folder / name).write_text(source)
     assert ModelCard.load(folder / "README.md").data.library_name == "diffusers"
     drawn = pipe(topics=[0, 2], generator=1, output_type="pt").images
     loaded = TopicVQImagePipeline.from_pretrained(folder)
@@ -299,6 +307,110 @@ def test_what_a_run_lacks_has_a_name(run, tmp_path, tiny_config):
         prepare_run(tmp_path, "me/model")
 
 
+def test_figures_belong_to_the_weights(run):
+    """The record's checksums are those of the checkpoint, however it is split, and whatever lies below it."""
+
+    def score():
+        record = write_figures(run / "best.json", {"mse": 0.003})
+        record |= {"weights": weight_checksums(run / "best")}
+        (run / "best.json").write_text(json.dumps(record))
+
+    score()
+    for _ in range(2):  # of a model's own folder, `hub` lies in it
+        folder = prepare_run(run / "best", "me/model", run / "best" / "hub", license="mit")
+        assert check_folder(folder, "me/model") == []
+    model, _ = hub.load_image_autoencoder(run / "best")
+    (run / "best" / "model.safetensors").unlink()
+    model.save_pretrained(run / "best", max_shard_size="10KB")
+    with pytest.raises(
+        ValueError, match=r"best.json holds the figures of other weights than .*1-of"
+    ):
+        prepare_run(run, "me/model", license="mit")
+    score()
+    assert check_folder(prepare_run(run, "me/model", license="mit"), "me/model") == []
+
+
+def test_paths_of_the_machine_stay_at_home(run):
+    results = json.loads((run / "all_results.json").read_text())
+    results["config"] |= {
+        "files": ["/home/alice/a.csv", "b.csv"],
+        "command": "run --x /home/alice/y --z=file:///home/alice/z and/or a/b",
+        "homepage": "https://example.org/home/alice",
+        "windows": "at C:\\Users\\alice\\w",
+    }
+    (run / "all_results.json").write_text(json.dumps(results))
+    folder = prepare_run(run, "me/model", license="mit")
+    assert json.loads((folder / "all_results.json").read_text())["config"] == {
+        "seed": 0,
+        "output_dir": "run",
+        "files": ["a.csv", "b.csv"],
+        "command": "run --x y --z=z and/or a/b",
+        "homepage": "https://example.org/home/alice",
+        "windows": "at w",
+    }
+    recipe = "dataset: /home/alice/cifar10\nseed: 3"
+    folder = prepare_run(run, "me/model", license="mit", recipe=recipe)
+    assert "```yaml\ndataset: cifar10\nseed: 3\n```" in (folder / "README.md").read_text()
+
+
+def test_pictures_are_files_of_the_run(run, tmp_path):
+    picture = run / "pictures" / "a.png"
+    picture.parent.mkdir()
+    picture.symlink_to("/etc/hostname")
+    with pytest.raises(ValueError, match=r"a.png is a link or a folder, expected a file"):
+        prepare_run(run, "me/model", license="mit")
+    picture.unlink()
+    picture.write_text("no picture")
+    with pytest.raises(ValueError, match=r"a.png holds no PNG image"):
+        prepare_run(run, "me/model", license="mit")
+    Image.new("RGB", (8, 8)).save(picture)
+    assert check_folder(prepare_run(run, "me/model", license="mit"), "me/model") == []
+
+
+def test_what_others_added_is_not_replaced(run, folder):
+    (folder / ".git" / "objects").mkdir(parents=True)
+    (folder / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    (folder / "notes.md").write_text("years of work")
+    with pytest.raises(ValueError, match=r"hub holds .git, notes.md, which this does not write"):
+        prepare_run(run, "me/model", license="mit")
+    assert (folder / "notes.md").is_file()
+    assert (folder / ".git" / "HEAD").is_file()
+
+
+def test_a_token_is_not_written(run):
+    results = json.loads((run / "all_results.json").read_text())
+    results["config"]["command"] = f"train --token {TOKEN}"
+    (run / "all_results.json").write_text(json.dumps(results))
+    with pytest.raises(ValueError, match=r"hub was not written:\n- README.md holds an") as caught:
+        prepare_run(run, "me/model", license="mit")
+    assert "\n- all_results.json holds an access token" in str(caught.value)
+    assert TOKEN not in str(caught.value)
+    assert {path.name for path in run.iterdir() if path.is_dir()} == {
+        "best",
+        "final",
+        "checkpoint-1",
+    }
+
+
+@pytest.mark.parametrize("size", ["10", "banana", "0GB", "", "5 GB "])
+def test_what_is_no_size_is_refused(run, size):
+    with pytest.raises(ValueError, match=f"max_shard_size is '{size}', expected a size such as"):
+        prepare_run(run, "me/model", license="mit", max_shard_size=size)
+
+
+def test_files_that_cannot_be_read_have_a_name(run, tmp_path):
+    for target in (tmp_path / "file", tmp_path / "link"):
+        target.write_text("text") if target.name == "file" else target.symlink_to(run)
+        with pytest.raises(ValueError, match=f"{target.name} is a file or a link, expected a fol"):
+            prepare_run(run, "me/model", target, license="mit")
+    (run / "all_results.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"all_results.json cannot be read: expected an object"):
+        prepare_run(run, "me/model", license="mit")
+    (run / "best" / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"best/config.json cannot be read: Expecting property"):
+        prepare_run(run, "me/model", license="mit")
+
+
 def test_a_failure_leaves_no_folder(run, monkeypatch):
     monkeypatch.setattr("hf_vq.publishing._write_json", lambda path, content: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -340,6 +452,35 @@ def name_a_local_encoder(folder):
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def change_json(name, **fields):
+    def change(folder):
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(content | fields))
+
+    return change
+
+
+def write(name, content):
+    def damage(folder):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+
+    return damage
+
+
+def remove(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def lead_nowhere(folder):
+    (folder / "notes.txt").symlink_to("absent.txt")
+
+
+def show_by_reference(folder):
+    with (folder / "README.md").open("a") as file:
+        file.write("\n![words][picture] ![Other]\n\n[picture]: absent.png\n[other]: <gone.png>\n")
+
+
 DAMAGES = {
     "names the encoder 'models/mine/minilm', a folder of this machine": name_a_local_encoder,
     "mse is 0.003 in the card, but 0.002 in the evaluation record": damage_record,
@@ -354,6 +495,27 @@ DAMAGES = {
     "it lacks README.md": lambda folder: (folder / "README.md").unlink(),
     "it lacks config.json": lambda folder: (folder / "config.json").unlink(),
     "it lacks weights in safetensors": lambda folder: (folder / "model.safetensors").unlink(),
+    "config.json names the code modeling_gmvq.py, which is not there": remove("modeling_gmvq.py"),
+    "config.json names the code pipelines.py, which is not there": remove("pipelines.py"),
+    "preprocessor_config.json names the code image_processing_gmvq.py": remove(
+        "image_processing_gmvq.py"
+    ),
+    "modeling_gmvq.py imports vector_quantization.py, which is": remove("vector_quantization.py"),
+    "it lacks preprocessor_config.json, without which gmvq": remove("preprocessor_config.json"),
+    "config.json holds '/home/alice/run', a path of this machine": change_json(
+        "config.json", decoder={"_name_or_path": "/home/alice/run"}
+    ),
+    "'file:///home/alice/run', a path": change_json("config.json", x=["file:///home/alice/run"]),
+    "notes.txt is neither a file nor a link to one": lead_nowhere,
+    "README.md cannot be read: 'utf-8' codec can't decode": write("README.md", b"caf\xe9"),
+    "config.json cannot be read: Expecting": write("config.json", b"{"),
+    "config.json cannot be read: expected an object, got list": write("config.json", b"[]"),
+    "evaluation.json cannot be read: Expecting": write("evaluation.json", b"{"),
+    "evaluation.json cannot be read: expected an evaluation": write("evaluation.json", b"{}"),
+    "index.json has no weight_map, expected": write("model.safetensors.index.json", b"{}"),
+    "pipelines.py cannot be read: invalid syntax": write("pipelines.py", b"1 +* 2"),
+    "the card shows the picture absent.png, which": show_by_reference,
+    "the card shows the picture gone.png, which": show_by_reference,
 }
 
 
@@ -365,6 +527,33 @@ def test_a_folder_that_is_refused(folder, problem, monkeypatch, caplog):
         hub.publish("me/model", folder)
     assert problem in str(caught.value)
     assert TOKEN not in str(caught.value) + caplog.text
+
+
+@pytest.mark.parametrize(
+    "name",
+    "a.npz a.pkl.gz a.pt2 a.th a.dill a.tar a.zip a.model a.keras weights A.BIN json".split(),
+)
+def test_what_may_hold_a_pickle_is_refused(folder, name):
+    (folder / name).write_bytes(pickle.dumps({}))
+    (problem,) = check_folder(folder, "me/model")
+    assert problem.startswith(f"{name} may hold a pickle: loading it can run any code")
+    assert "expected a file in .safetensors .json" in problem
+
+
+def test_what_people_add_is_published(folder):
+    for name in ("LICENSE", ".gitattributes", "picture.jpg", "merges.txt", "chat_template.jinja"):
+        (folder / name).write_text("some text")
+    (folder / "spiece.model").write_bytes(b"\n\x0e\n\x05<unk>")  # as sentencepiece writes it
+    assert check_folder(folder, "me/model") == []
+
+
+REPO_IDS = ["", "gmvq", "a/b/c", "../x/y", "your-name/", "no spaces/x y", "https://hf.co/a/b"]
+
+
+@pytest.mark.parametrize("repo_id", [*REPO_IDS, "a/b.git", "a/" + "b" * 200])
+def test_what_is_no_repository_is_refused(folder, repo_id):
+    (problem, *_) = check_folder(folder, repo_id)
+    assert problem.startswith(f"{repo_id!r} cannot be a repository, expected user/name")
 
 
 def test_the_token_in_use_is_found_whatever_its_form(folder, monkeypatch):
@@ -425,6 +614,28 @@ def test_the_script_shows_what_it_would_publish(run, tmp_path, capsys, monkeypat
     shown = output.out + output.err + refused.out + refused.err + caplog.text
     assert TOKEN not in shown
     assert TOKEN.encode() not in written
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--card", "absent.md"], "cannot fill absent.md: [Errno 2] No such file"),
+        (["--recipe", "absent.yaml"], "cannot read the recipe absent.yaml: [Errno 2] No such file"),
+        (["--max-shard-size", "banana"], "max_shard_size is 'banana', expected a size such as"),
+    ],
+)
+def test_the_script_says_what_is_wrong(run, capsys, words, message):
+    with pytest.raises(SystemExit):
+        script.main([str(run), "me/model", "--dry-run", "--license", "mit", *words])
+    assert message in capsys.readouterr().err
+    assert not (run / "hub").exists()
+
+
+def test_the_script_looks_at_the_name_first(tmp_path, capsys):
+    for repo_id in ("model", "me/model.git"):
+        with pytest.raises(SystemExit):
+            script.main([str(tmp_path / "absent"), repo_id, "--dry-run"])
+        assert f"{repo_id!r} cannot be a repository, expected user/name" in capsys.readouterr().err
 
 
 def test_we_never_trust_remote_code():

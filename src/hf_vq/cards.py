@@ -44,13 +44,13 @@ def _code(value: Any) -> Any:
 
 
 def _prose(value: Any) -> Any:
-    """Text that stays text: no HTML, no link, no further column or line of a table, no end of inline code."""
+    """Text that stays text: no HTML, link, placeholder, further column or line of a table, or end of inline code."""
     if not isinstance(value, str):
         return value
     text = " ".join(_printable(value).split())
     for special, harmless in (("<", "&lt;"), ("|", "\\|"), ("`", "'"), ("](", "]\\(")):
         text = text.replace(special, harmless)
-    return text
+    return re.sub(r"\{(?=[{%])", r"{\\", text)
 
 
 def _printable(text: str) -> str:
@@ -90,7 +90,7 @@ def render_card(template: str | Path, record: Mapping[str, Any] | str | Path, **
         The card's text.
 
     Raises:
-        ValueError: If the template asks for a figure that the record lacks.
+        ValueError: If there is no such template, or it asks for a figure that the record lacks.
     """
     variables: dict[str, Any] = (
         dict(record)
@@ -106,10 +106,9 @@ def render_card(template: str | Path, record: Mapping[str, Any] | str | Path, **
     environment.filters |= {"yaml_scalar": _yaml_scalar, "code": _code, "prose": _prose}
     environment.filters["safe_yaml"] = str.strip  # what `describe_model` wrote
     try:
-        return environment.from_string(Path(template).read_text(encoding="utf-8")).render(
-            variables | fields
-        )
-    except TemplateError as error:
+        source = Path(template).read_text(encoding="utf-8")
+        return environment.from_string(source).render(variables | fields)
+    except (OSError, UnicodeDecodeError, TemplateError) as error:
         raise ValueError(f"cannot fill {template}: {error}") from error
 
 
@@ -243,7 +242,9 @@ def check_card(
         for key in ("license", "library_name", "pipeline_tag")
         if not metadata.get(key)
     ]
-    outside = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
+    # A value in the metadata may hold anything.
+    body = re.sub(r"\A---\n.*?\n---\n", "\n", text, flags=re.DOTALL)
+    outside = re.sub(r"```.*?```|`[^`]*`", "", body, flags=re.DOTALL)
     problems += [
         f"the card has no section {name!r}" for name in SECTIONS if f"\n## {name}\n" not in outside
     ]

@@ -24,11 +24,10 @@ from typing import Any
 
 import yaml
 from huggingface_hub import eval_result_entries_to_yaml
-from transformers import AutoConfig
 
 from ._extras import require
 from .cards import TEMPLATE, describe_model, eval_result_entries, render_card
-from .evaluation import read_record, record_path
+from .evaluation import read_record, record_path, weight_checksums
 from .hub import (
     load_image_autoencoder,
     load_text_autoencoder,
@@ -36,7 +35,16 @@ from .hub import (
     save_for_hub,
     save_pipeline_for_hub,
 )
-from .hub_checks import RECORD_NAME, find_pickles
+from .hub_checks import (
+    INDEX_SUFFIX,
+    PATH,
+    RECORD_NAME,
+    check_repo_id,
+    config_files,
+    find_pickles,
+    find_secrets,
+    published_files,
+)
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,8 @@ def prepare_run(
         run: Folder of a run, of which the best model is taken and else the final one; or of one of the two. A prior of
             images by topic is published with the image tokenizer from the run's `pipeline`.
         repo_id: Where the folder will go, for the snippets of the card.
-        folder: Where to write; `<run>/hub` if not given. A folder written before is replaced.
+        folder: Where to write; `<run>/hub` if not given. A folder written before is replaced, unless there is anything
+            else in it by now.
         license: Licence of the weights. The general card needs it; a card of your own states it itself.
         card: Template of the card; a general one if not given.
         recipe: What the run was told, as YAML; its training options if not given.
@@ -146,10 +155,17 @@ def prepare_run(
         The folder.
 
     Raises:
-        ValueError: If the run has no model, no record beside it, or is of a kind that cannot be published this way; or
-            if there is something else in `folder`.
+        ValueError: If the run has no model, no record of these weights beside it, or is of a kind that cannot be
+            published this way; if there is something else in `folder`; or if a file would hold an access token.
     """
+    check_repo_id(repo_id)
+    if not re.fullmatch(r"[1-9]\d*[KMGT]B", max_shard_size):
+        raise ValueError(
+            f"max_shard_size is {max_shard_size!r}, expected a size such as '500MB' or '5GB'"
+        )
     checkpoint = find_checkpoint(run)
+    target = Path(folder) if folder is not None else _run_folder(checkpoint) / "hub"
+    _check_target(target)
     record = _record(checkpoint)
     model_type = find_model_type(checkpoint)
     kind = KINDS[model_type]
@@ -166,7 +182,7 @@ def prepare_run(
         record,
         repo_id=repo_id,
         model_name=name,
-        recipe=(recipe or "").strip(),
+        recipe=_without_folders((recipe or "").strip()),
         training=list(stages.values()),
         pictures=[picture.name for picture in pictures],
         config=parts[0].config.to_dict(),
@@ -175,14 +191,16 @@ def prepare_run(
         ),
     )
     entries = eval_result_entries(text, record)
-    target = Path(folder) if folder is not None else _run_folder(checkpoint) / "hub"
-    _check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     # What fails half-way leaves no folder behind that looks finished.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as place:
         whole = kind.save(
             *parts, Path(place) / target.name, card=text, max_shard_size=max_shard_size
         )
+        for file in config_files(published_files(whole)):
+            content = _read_object(whole / file)
+            if content.pop("_name_or_path", None) is not None:  # where diffusers had loaded it from
+                _write_json(whole / file, content)
         _write_json(whole / RECORD_NAME, record)
         if results:
             _write_json(whole / RESULTS_NAME, results)
@@ -192,7 +210,11 @@ def prepare_run(
             (whole / ".eval_results").mkdir()
             lines = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False)
             (whole / ".eval_results" / "hf_vq.yaml").write_text(lines, encoding="utf-8")
+        secrets = list(find_secrets(whole, published_files(whole)))
+        if secrets:
+            raise ValueError(f"{target} was not written:\n- " + "\n- ".join(secrets))
         if target.exists():
+            _check_replaceable(target, whole)
             shutil.rmtree(target)
         whole.rename(target)
     return target
@@ -214,7 +236,7 @@ def find_checkpoint(run: str | Path) -> Path:
 
 def find_model_type(checkpoint: Path) -> str:
     """The type of a checkpoint's model, if it is one of ours."""
-    model_type = AutoConfig.from_pretrained(checkpoint).model_type
+    model_type = _read_object(checkpoint / "config.json").get("model_type")
     if model_type not in KINDS:
         known = ", ".join(map(repr, KINDS))
         raise ValueError(f"{checkpoint} is of type {model_type!r}, expected one of {known}")
@@ -237,7 +259,17 @@ def _record(checkpoint: Path) -> dict[str, Any]:
             f"{path} is missing: a card shows measured figures, so score the checkpoint first "
             "(scripts/evaluate.py, evaluate_text.py or evaluate_topics.py)"
         )
-    return read_record(path)
+    record = read_record(path)
+    # What lies below, a folder for the Hub for example, was not scored.
+    found = {name: each for name, each in weight_checksums(checkpoint).items() if "/" not in name}
+    strangers = found.keys() if "weights" in record else []
+    strangers = [name for name in strangers if found[name] not in record["weights"].values()]
+    if strangers:
+        raise ValueError(
+            f"{path} holds the figures of other weights than {checkpoint / strangers[0]}: score the checkpoint again "
+            "(scripts/evaluate.py, evaluate_text.py, evaluate_topics.py or evaluate_topic_images.py)"
+        )
+    return record
 
 
 def _pictures(checkpoint: Path) -> list[Path]:
@@ -248,6 +280,11 @@ def _pictures(checkpoint: Path) -> list[Path]:
             raise ValueError(
                 f"{picture}: a card cannot link to this name, expected letters, digits, '.', '_', '-'"
             )
+        if picture.is_symlink() or not picture.is_file():
+            raise ValueError(f"{picture} is a link or a folder, expected a file of this run")
+        with picture.open("rb") as file:
+            if file.read(8) != b"\x89PNG\r\n\x1a\n":
+                raise ValueError(f"{picture} holds no PNG image, expected one by its name")
     return pictures
 
 
@@ -255,7 +292,7 @@ def _results(run: Path) -> dict[str, Any]:
     path = run / RESULTS_NAME
     if not path.is_file():
         return {}
-    return _without_folders(json.loads(path.read_text(encoding="utf-8")))
+    return _without_folders(_read_object(path))
 
 
 def _stages(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -275,14 +312,47 @@ def _without_folders(value: Any) -> Any:
     """Names instead of paths: where a machine keeps its files is nobody's business."""
     if isinstance(value, Mapping):
         return {key: _without_folders(each) for key, each in value.items()}
-    if isinstance(value, str) and Path(value).is_absolute():
-        return Path(value).name
+    if isinstance(value, list):
+        return [_without_folders(each) for each in value]
+    if isinstance(value, str):
+        if Path(value).is_absolute():
+            return Path(value).name
+        # Command lines and recipes hold them among other words.
+        return PATH.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], value)
     return value
 
 
 def _check_target(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise ValueError(f"{target} is a file or a link, expected a folder or nothing")
     if target.exists() and any(target.iterdir()) and not (target / RECORD_NAME).is_file():
         raise ValueError(f"{target} holds something else: choose another folder")
+
+
+def _check_replaceable(target: Path, whole: Path) -> None:
+    """Refuses to delete what would not come back: a git repository, or a file that somebody added."""
+    written = {RESULTS_NAME, ".eval_results/hf_vq.yaml"}
+    written |= {path.relative_to(whole).as_posix() for path in whole.rglob("*")}
+    present = {path.relative_to(target).as_posix() for path in target.rglob("*")}
+    # Weights may have been split otherwise; and `hf upload` notes there what it has uploaded.
+    replaced = re.compile(rf".*(\.safetensors|{re.escape(INDEX_SUFFIX)})|\.cache(/.*)?")
+    others = sorted(name for name in present - written if not replaced.fullmatch(name))
+    # Of a folder that is not known, its name says enough.
+    others = [name for name in others if name.rpartition("/")[0] not in others]
+    if others:
+        raise ValueError(
+            f"{target} holds {', '.join(others)}, which this does not write: take it away or choose another folder"
+        )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"expected an object, got {type(content).__name__}")
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    return content
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
