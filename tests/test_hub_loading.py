@@ -17,13 +17,17 @@ Revisions, offline caches and remote code are in `test_hub.py` and `hub_server/s
 precision in depth with the models.
 """
 
+import json
+
 import datasets
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForSeq2SeqLM, pipeline
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.pipelines.pt_utils import KeyDataset
 
+from hf_vq import hub
 from hf_vq.models import MODELS, GMVQImageProcessor
 from hf_vq.text_data import train_tokenizer
 
@@ -305,3 +309,34 @@ def test_pipelines_take_rows_of_data_sets(make_model, tiny_config, make_images):
     expected = [reconstruct(text)["codes"] for text in texts["text"]]
     for rows in (KeyDataset(texts, "text"), list(texts["text"])):
         assert [output["codes"] for output in reconstruct(rows, batch_size=2)] == expected
+
+
+def test_the_package_asks_nobody_to_trust_the_copy_of_itself(make_model, tmp_path):
+    """Whoever has hf_vq needs no `trust_remote_code`, and what is saved next points to no code that it lacks."""
+    model, processor = make_model("gmvq"), GMVQImageProcessor(size=8)
+    published = hub.save_for_hub(model, processor, tmp_path / "published")
+    image = np.zeros((8, 8, 3), dtype=np.uint8)
+    answer = pipeline("image-reconstruction", model=str(published))(image)
+    child = AutoModel.from_pretrained(published)
+    child.save_pretrained(tmp_path / "child")
+    AutoImageProcessor.from_pretrained(published).save_pretrained(tmp_path / "child")
+    for file in (tmp_path / "child").glob("*.json"):
+        assert not {"auto_map", "custom_pipelines"} & json.loads(file.read_text()).keys(), file
+    again = pipeline("image-reconstruction", model=str(tmp_path / "child"))(image)
+    assert np.array_equal(again["codes"], answer["codes"])
+    config = json.loads((published / "config.json").read_text())
+    assert config["auto_map"]
+    assert config["custom_pipelines"]
+
+
+@every_model
+def test_weights_in_a_pickle_are_refused_with_the_reason(model_type, make_model, tmp_path):
+    model = make_model(model_type)
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="no file of safetensors in .*: a pickle can run code"):
+        AUTO_CLASSES[model_type].from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="use_safetensors is False: a pickle can run code"):
+        AUTO_CLASSES[model_type].from_pretrained(tmp_path, use_safetensors=False)
+    with pytest.raises(OSError, match="nowhere"):
+        type(model).from_pretrained(tmp_path / "nowhere")

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Checkpoints: loading them with clear errors, and giving them code, a pipeline and a card for the Hub.
+"""Checkpoints on the Hub: what goes with them, and how they get there. `checkpoints.py` loads them.
 
 This is the only module that writes to the Hub.
 """
@@ -26,13 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, ModelCard
-from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForSeq2SeqLM,
-    AutoProcessor,
-    AutoTokenizer,
     Pipeline,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -41,92 +35,17 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 # The top-level name is a placeholder without torchvision before transformers 5.23.
-from transformers.models.auto.image_processing_auto import AutoImageProcessor
-
 from . import pipelines, text_pipelines, topic_pipelines
 from .cards import render_card
+from .checkpoints import load_image_autoencoder, load_text_autoencoder, load_topic_model
 from .hub_checks import (
     IGNORE_PATTERNS,
-    INDEX_SUFFIX,
-    WHY_NO_PICKLE,
     check_folder,
-    find_pickles,
-    find_strangers,
 )
 from .models import MODELS, TopicVQProcessor
 from .single_file import single_file
 
 logger = logging.getLogger(__name__)
-
-
-def load_image_autoencoder(
-    checkpoint: str | Path, revision: str = "main"
-) -> tuple[PreTrainedModel, BaseImageProcessor]:
-    """Loads a model in eval mode and its image processor, and refuses what would load only in part.
-
-    Args:
-        checkpoint: A folder or a Hub id.
-        revision: Commit, branch or tag of a Hub id.
-
-    Raises:
-        ValueError: If there is no such checkpoint, it belongs to a model that is not ours, or weights are damaged or
-            missing (which transformers would fill up with random numbers).
-    """
-    return _load(checkpoint, revision, AutoModel, AutoImageProcessor)
-
-
-def load_text_autoencoder(
-    checkpoint: str | Path, revision: str = "main"
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Loads a model in eval mode and its tokenizer, like `load_image_autoencoder`."""
-    return _load(checkpoint, revision, AutoModelForSeq2SeqLM, AutoTokenizer)
-
-
-def load_topic_model(
-    checkpoint: str | Path, revision: str = "main"
-) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Loads a model in eval mode and its processor, like `load_image_autoencoder`."""
-    return _load(checkpoint, revision, AutoModel, AutoProcessor)
-
-
-def _load(
-    checkpoint: str | Path, revision: str, auto_class: Any, processor_class: Any
-) -> tuple[Any, Any]:
-    name = str(checkpoint)
-    _refuse_unsafe(Path(checkpoint))
-    try:
-        config = AutoConfig.from_pretrained(name, revision=revision)
-        offered = [row for row in MODELS if row[2] is auto_class]
-        rows = [row for row in offered if row[0] is type(config)]
-        if not rows:
-            known = ", ".join(repr(row[0].model_type) for row in offered)
-            raise ValueError(
-                f"{name} holds a model of type {config.model_type!r}, expected {known}"
-            )
-        loaded: Any = rows[0][1].from_pretrained(
-            name, config=config, revision=revision, use_safetensors=True, output_loading_info=True
-        )
-        processor = processor_class.from_pretrained(name, revision=revision)
-    except SafetensorError as error:
-        raise ValueError(f"the weights in {name} are truncated or damaged: {error}") from error
-    except OSError as error:
-        raise ValueError(f"cannot load {name}: {error}") from error
-    model, report = loaded
-    if report["missing_keys"]:
-        raise ValueError(f"{name} lacks the weights {', '.join(sorted(report['missing_keys']))}")
-    return model.eval(), processor
-
-
-def _refuse_unsafe(folder: Path) -> None:
-    """Pickles, where transformers would say that safetensors are missing; and shards from somewhere else."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    pickles = find_pickles(names)
-    if pickles and not any(name.endswith(".safetensors") for name in names):
-        raise ValueError(f"{folder / pickles[0]} may hold a pickle: {WHY_NO_PICKLE}")
-    for name in names:
-        strangers = find_strangers(folder / name) if name.endswith(INDEX_SUFFIX) else []
-        if strangers:
-            raise ValueError(f"{folder / name} names {strangers[0]}, which is not in its folder")
 
 
 @contextmanager

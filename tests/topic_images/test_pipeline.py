@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 import hf_vq.models  # noqa: F401, registers the models
@@ -250,6 +251,18 @@ def test_saved_and_loaded_as_one_repository(pipe, tmp_path, capsys):
     }
     part = TopicVQImagePipeline.from_pretrained(tmp_path, prior=pipe.prior)
     assert part.prior is pipe.prior
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "prior"])
+def test_a_missing_weight_is_not_made_up(part, pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    file = tmp_path / part / "model.safetensors"
+    weights = load_file(file)
+    name = sorted(weights)[0]
+    del weights[name]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"{part} lacks the weights {name}"):
+        TopicVQImagePipeline.from_pretrained(tmp_path)
 
 
 def test_the_file_itself_is_a_custom_pipeline(pipe, tmp_path):

@@ -17,16 +17,19 @@ import json
 import logging
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import AutoModel, BertConfig, BertModel, PreTrainedTokenizerFast
 
+from hf_vq.models import GMVQConfig
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
 from hf_vq.topics.corpus_encoder import CorpusEncoder
 from hf_vq.topics.estimator import TopicVQ
@@ -114,6 +117,33 @@ def test_a_loaded_estimator_gives_the_same_answers(trained_folder, tmp_path, doc
     assert {file.suffix for file in tmp_path.iterdir()} == {".safetensors", ".json"}
     with pytest.raises(ValueError, match="not known: pass documents"):
         again.document_table()
+
+
+def test_a_checkpoint_is_loaded_as_a_whole_or_not_at_all(trained_folder, tmp_path):
+    folder = Path(shutil.copytree(trained_folder, tmp_path / "damaged"))
+    weights = load_file(folder / "model.safetensors")
+    codes = weights.pop("topic_codes")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="damaged lacks the weights topic_codes"):
+        TopicVQ.from_pretrained(folder)
+    (folder / "model.safetensors").rename(folder / "some.safetensors")
+    save_file({"topic_codes": codes}, tmp_path / "outside.safetensors", metadata={"format": "pt"})
+    files = dict.fromkeys(weights, "some.safetensors") | {"topic_codes": "../outside.safetensors"}
+    index = {"metadata": {}, "weight_map": files}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"names \.\./outside.safetensors, which is not in its"):
+        TopicVQ.from_pretrained(folder)
+    AutoModel.from_config(GMVQConfig(image_size=8)).save_pretrained(tmp_path / "images")
+    with pytest.raises(ValueError, match="of type 'gmvq', expected 'topic_vq'"):
+        TopicVQ.from_pretrained(tmp_path / "images")
+
+
+def test_an_estimator_of_parts_knows_which_words_count(trained_folder):
+    first = TopicVQ.from_pretrained(trained_folder)
+    first.processor_.stop_words = ["the"]
+    options = TopicVQ.from_parts(first.model_, first.processor_).get_params()
+    assert options["stop_words"] == ["the"]
+    assert options["num_topics"] == first.model_.config.num_topics
 
 
 def test_a_model_without_the_estimators_file_is_one_too(trained_folder, tmp_path, documents):

@@ -18,9 +18,11 @@ from typing import ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .published_code import PublishedCodeMixin
+
 
 @strict
-class GMVQConfig(PreTrainedConfig):
+class GMVQConfig(PublishedCodeMixin, PreTrainedConfig):
     r"""Configuration of [`GMVQModel`].
 
     The defaults are the paper's model for 32 x 32 images and 8 x 8 codes; where the paper is silent they are

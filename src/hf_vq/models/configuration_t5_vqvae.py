@@ -16,9 +16,11 @@
 from huggingface_hub.dataclasses import strict
 from transformers import T5Config
 
+from .published_code import PublishedCodeMixin
+
 
 @strict
-class T5VQVAEConfig(T5Config):
+class T5VQVAEConfig(PublishedCodeMixin, T5Config):
     r"""Configuration of [`T5VQVAEForConditionalGeneration`].
 
     On top of [`~transformers.T5Config`]; any configuration of a T5, Flan-T5 or T5-v1.1 checkpoint is one of

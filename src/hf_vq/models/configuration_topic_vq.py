@@ -19,6 +19,8 @@ from typing import Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .published_code import PublishedCodeMixin
+
 # What a lever that is left at `None` becomes; see docs/topics.md. `None` here: computed from other fields.
 VARIANTS: dict[str, dict[str, Any]] = {
     "published": {
@@ -130,7 +132,7 @@ RANKINGS = ("score", "probability", "relevance", "frex", "ctfidf", "exclusive")
 
 
 @strict
-class TopicVQConfig(PreTrainedConfig):
+class TopicVQConfig(PublishedCodeMixin, PreTrainedConfig):
     r"""Configuration of [`TopicVQModel`].
 
     Equation numbers refer to docs/topics.md. A lever left at `None` takes the value of the variant's column

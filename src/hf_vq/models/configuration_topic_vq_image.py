@@ -19,6 +19,8 @@ from typing import Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
+from .published_code import PublishedCodeMixin
+
 # What a lever that is left at `None` becomes; see docs/topic_images.md.
 IMAGE_VARIANTS: dict[str, dict[str, Any]] = {
     "recommended": {
@@ -59,7 +61,7 @@ IMAGE_VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @strict
-class TopicVQImageConfig(PreTrainedConfig):
+class TopicVQImageConfig(PublishedCodeMixin, PreTrainedConfig):
     r"""Configuration of [`TopicVQForImageGeneration`].
 
     Equation numbers refer to docs/topic_images.md. A lever left at `None` takes the value of the variant's

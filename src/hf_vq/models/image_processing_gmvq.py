@@ -30,6 +30,8 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import is_torch_tensor
 
+from .published_code import overlook_published_code
+
 # Pillow's fixed-point weights for RGB to gray (ITU-R 601), so that an array and the same image agree to the bit.
 _GRAY_WEIGHTS = np.array([19595, 38470, 7471]) / 65536
 
@@ -73,6 +75,11 @@ class GMVQImageProcessor(PilBackend):
     do_convert_rgb = True
     do_grayscale = False
     do_rescale = True
+
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a processor of what was saved, as in transformers."""
+        return super().from_dict(overlook_published_code(cls, image_processor_dict), **kwargs)
 
     def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> ImageInput:
         return super()._prepare_images_structure(_add_channel_axis(images), expected_ndims)

@@ -34,6 +34,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gmvq import GMVQConfig
 from .gaussian_mixture_quantizer import build_quantizer
+from .safe_weights import SafeWeightsMixin
 from .vector_quantization import Quantizer
 
 
@@ -179,7 +180,7 @@ class GMVQDecoder(nn.Module):
         return (hidden_states + 1) / 2
 
 
-class GMVQPreTrainedModel(PreTrainedModel):
+class GMVQPreTrainedModel(SafeWeightsMixin, PreTrainedModel):
     """Configuration, loading and initialization of GM-VQ."""
 
     config: GMVQConfig

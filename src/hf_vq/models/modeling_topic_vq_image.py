@@ -39,6 +39,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_topic_vq_image import TopicVQImageConfig
+from .safe_weights import SafeWeightsMixin
 from .topic_inference import (
     TopicMixture,
     TopicPrior,
@@ -103,7 +104,7 @@ class TopicVQImageOutput(ModelOutput):
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
-class TopicVQImagePreTrainedModel(PreTrainedModel):
+class TopicVQImagePreTrainedModel(SafeWeightsMixin, PreTrainedModel):
     """Loading, saving and initial weights."""
 
     config_class = TopicVQImageConfig

@@ -32,6 +32,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_t5_vqvae import T5VQVAEConfig
 from .product_quantizer import ProductQuantizer
+from .safe_weights import SafeWeightsMixin
 from .vector_quantization import Quantizer
 
 
@@ -117,7 +118,7 @@ class T5VQVAECrossAttention(T5Attention):
         )
 
 
-class T5VQVAEPreTrainedModel(T5PreTrainedModel):
+class T5VQVAEPreTrainedModel(SafeWeightsMixin, T5PreTrainedModel):
     """Configuration, loading and initialization of T5VQVAE."""
 
     config: T5VQVAEConfig

@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .configuration_topic_vq import TopicVQConfig
+from .safe_weights import SafeWeightsMixin
 from .word_autoencoder import FeedForward
 
 
@@ -121,7 +122,7 @@ class CorpusStatistics(nn.Module):
             yield buffer, torch.zeros_like(buffer)
 
 
-class TopicVQPreTrainedModel(PreTrainedModel):
+class TopicVQPreTrainedModel(SafeWeightsMixin, PreTrainedModel):
     """Loading, saving and initial weights."""
 
     config_class = TopicVQConfig

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedModel
 
@@ -307,7 +308,7 @@ class TopicVQImagePipeline(DiffusionPipeline):
             kwargs: As in every pipeline of diffusers; a component that is given is not loaded.
 
         Raises:
-            ValueError: If a part of the folder is missing, or the parts do not belong to each other.
+            ValueError: If a part of the folder or a weight is missing, or the parts do not belong to each other.
         """
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():
@@ -315,8 +316,12 @@ class TopicVQImagePipeline(DiffusionPipeline):
             options: Any = {name: kwargs.pop(name) for name in DOWNLOAD_OPTIONS if name in kwargs}
             name = str(pretrained_model_name_or_path)
             folder = Path(snapshot_download(name, allow_patterns=DOWNLOADED, **options))
-        check_folder(folder, [name for name in COMPONENTS if name not in kwargs])
-        return super().from_pretrained(str(folder), **({"use_safetensors": True} | kwargs))
+        loaded = [name for name in COMPONENTS if name not in kwargs]
+        check_folder(folder, loaded)
+        pipe = super().from_pretrained(str(folder), **({"use_safetensors": True} | kwargs))
+        for name in loaded:
+            check_weights(getattr(pipe, name), folder / name)
+        return pipe
 
     @classmethod
     def load_config(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
@@ -390,6 +395,21 @@ def check_folder(folder: Path, components: Sequence[str]) -> None:
             missing.append(f"the weights in {name}/")
     if missing:
         raise ValueError(f"{folder} is an incomplete pipeline: it lacks {', '.join(missing)}")
+
+
+def check_weights(model: nn.Module, folder: Path) -> None:
+    """Refuses a model some of whose weights are not in its folder: random numbers would be in their place.
+
+    Raises:
+        ValueError: If there are any.
+    """
+    saved: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            saved.update(weights.keys())
+    missing = sorted(model.state_dict().keys() - saved)
+    if missing:
+        raise ValueError(f"{folder} lacks the weights {', '.join(missing)}")
 
 
 def topic_mixtures(topics: int | Sequence[int], num_topics: int) -> Tensor:

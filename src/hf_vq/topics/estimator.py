@@ -38,6 +38,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from transformers.utils import cached_file
 
+from hf_vq.checkpoints import load_topic_model
 from hf_vq.models.configuration_topic_vq import TopicVQConfig
 from hf_vq.models.modeling_topic_vq import TopicVQModel
 from hf_vq.models.processing_topic_vq import TopicVQProcessor
@@ -250,20 +251,31 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         return folder
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, encoder: Any = None) -> "TopicVQ":
+    def from_pretrained(
+        cls, folder: str | Path, *, encoder: Any = None, revision: str = "main"
+    ) -> "TopicVQ":
         """Loads what `save_pretrained` or the training script wrote, from a folder or the Hub.
 
         Args:
             folder: Folder or Hub id.
             encoder: Where the encoder is, if it has moved, or the encoder itself. Another one is refused.
+            revision: Commit, branch or tag of a Hub id.
+
+        Raises:
+            ValueError: If there is no such checkpoint, it is not of topics, or weights are damaged or missing.
         """
-        model = TopicVQModel.from_pretrained(folder, use_safetensors=True)
-        path = cached_file(str(folder), ESTIMATOR_NAME, _raise_exceptions_for_missing_entries=False)
+        model, processor = load_topic_model(folder, revision)
+        path = cached_file(
+            str(folder),
+            ESTIMATOR_NAME,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+        )
         state = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
         options = state.get("options", {"num_topics": model.config.num_topics})
         name = options.get("encoder", model.config.encoder_name_or_path)
         estimator = cls(**options | {"encoder": name if encoder is None else encoder})
-        estimator._adopt(model, TopicVQProcessor.from_pretrained(folder), str(folder))
+        estimator._adopt(model, processor, str(folder))
         estimator._merges = state.get("merges", estimator._merges)
         return estimator
 
@@ -271,9 +283,20 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
     def from_parts(
         cls, model: TopicVQModel, processor: TopicVQProcessor, *, encoder: Any = None
     ) -> "TopicVQ":
-        """Makes an estimator of a trained model and its processor; the encoder is found by its name if not given."""
-        name = model.config.encoder_name_or_path if encoder is None else encoder
-        estimator = cls(model.config.num_topics, encoder=name)
+        """Makes an estimator of a trained model and its processor; the encoder is found by its name if not given.
+
+        Its options are what the two tell, which words count among them; of others, such as how frequent a word had to
+        be, they are those of a new estimator.
+        """
+        estimator = cls(
+            model.config.num_topics,
+            encoder=model.config.encoder_name_or_path if encoder is None else encoder,
+            stop_words=processor.stop_words,
+            token_pattern=processor.token_pattern,
+            lowercase=processor.lowercase,
+            ngram_range=processor.ngram_range,
+            prior_concentration=model.config.prior_concentration,
+        )
         estimator._adopt(model, processor, model.name_or_path or None)
         return estimator
 
