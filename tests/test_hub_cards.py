@@ -174,6 +174,7 @@ def test_braces_of_a_name_are_no_placeholder(name):
     ("old", "new", "problem"),
     [
         ("license: mit\n", "", "the card states no license"),
+        ("license: mit\n", "license: banana\n", "the Hub knows no licence 'banana', expected"),
         ("pipeline_tag: image-to-image\n", "", "the card states no pipeline_tag"),
         ("value: 0.00312345", "value: 0.00312", "mse is 0.00312 in the card, but 0.00312345"),
         ("| mse | 0.003123 |", "| mse | 0.003124 |", "mse is 0.003124 in the card"),

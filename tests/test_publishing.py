@@ -334,7 +334,8 @@ def test_paths_of_the_machine_stay_at_home(run):
     results = json.loads((run / "all_results.json").read_text())
     results["config"] |= {
         "files": ["/home/alice/a.csv", "b.csv"],
-        "command": "run --x /home/alice/y --z=file:///home/alice/z and/or a/b",
+        "command": "run --x /home/alice/y --z=file:///home/alice/z p:/home/alice/x and/or a/b",
+        "separator": "/",
         "homepage": "https://example.org/home/alice",
         "windows": "at C:\\Users\\alice\\w",
     }
@@ -344,7 +345,8 @@ def test_paths_of_the_machine_stay_at_home(run):
         "seed": 0,
         "output_dir": "run",
         "files": ["a.csv", "b.csv"],
-        "command": "run --x y --z=z and/or a/b",
+        "command": "run --x y --z=z p:x and/or a/b",
+        "separator": "/",
         "homepage": "https://example.org/home/alice",
         "windows": "at w",
     }
@@ -621,6 +623,10 @@ def test_the_script_shows_what_it_would_publish(run, tmp_path, capsys, monkeypat
     [
         (["--card", "absent.md"], "cannot fill absent.md: [Errno 2] No such file"),
         (["--recipe", "absent.yaml"], "cannot read the recipe absent.yaml: [Errno 2] No such file"),
+        (
+            ["--license", "banana"],
+            "the Hub knows no licence 'banana', expected one of afl-3.0, agpl",
+        ),
         (["--max-shard-size", "banana"], "max_shard_size is 'banana', expected a size such as"),
     ],
 )

@@ -30,6 +30,17 @@ from jinja2.ext import Extension
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 SECTIONS = ("Use", "Results", "Training", "Limits", "Citation")
+# The Hub takes no other word for a licence.
+LICENSES = """
+afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
+bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0
+cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0
+cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0
+cdla-sharing-1.0 creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2
+fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0 grok2-community h-research intel-research isc lgpl
+lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by
+ofl-1.1 openmdw-1.0 openrail openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
+""".split()
 # What a record counts rather than measures; a result page has no use for it.
 _COUNTS = re.compile(r"num_\w+|\w+_per_second|batch_size|temperature")
 
@@ -137,7 +148,12 @@ def describe_model(
 
     Returns:
         The YAML, without the lines around it.
+
+    Raises:
+        ValueError: If the Hub does not know the licence.
     """
+    if license is not None:
+        _check_license(license)
     data = record["data"]
     figures = _figures(record)
     results = [
@@ -162,6 +178,14 @@ def describe_model(
         model_name=model_name,
         eval_results=results or None,
     ).to_yaml()
+
+
+def _check_license(license: Any) -> None:
+    for each in license if isinstance(license, list) else [license]:
+        if each not in LICENSES:
+            raise ValueError(
+                f"the Hub knows no licence {each!r}, expected one of {', '.join(LICENSES)}; for another one, 'other'"
+            )
 
 
 def eval_result_entries(card: str, record: Mapping[str, Any]) -> list[EvalResultEntry]:
@@ -242,6 +266,10 @@ def check_card(
         for key in ("license", "library_name", "pipeline_tag")
         if not metadata.get(key)
     ]
+    try:
+        _check_license(metadata.get("license") or [])
+    except ValueError as error:
+        problems.append(str(error))
     # A value in the metadata may hold anything.
     body = re.sub(r"\A---\n.*?\n---\n", "\n", text, flags=re.DOTALL)
     outside = re.sub(r"```.*?```|`[^`]*`", "", body, flags=re.DOTALL)

@@ -74,7 +74,7 @@ PROCESSORS = {
 }
 # A path of a machine: /home/me/run, file:///home/me/run, C:\Users\me; but no address of the web.
 PATH = re.compile(
-    r"(?<![\w:/.~-])(?:file://)?/(?:[^\s/'\"]+/)+[^\s/'\",;)]*|\b[A-Za-z]:\\[^\s'\"]+"
+    r"(?<![\w/.~-])(?:file://)?/(?!/)(?:[^\s/'\"]+/)+[^\s/'\",;)]*|\b[A-Za-z]:\\[^\s'\"]+"
 )
 # ![words](target "title") and <img src="target">; ![words][label] or ![label] with [label]: target
 _PICTURE = re.compile(

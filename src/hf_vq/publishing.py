@@ -316,7 +316,7 @@ def _without_folders(value: Any) -> Any:
         return [_without_folders(each) for each in value]
     if isinstance(value, str):
         if Path(value).is_absolute():
-            return Path(value).name
+            return Path(value).name or value
         # Command lines and recipes hold them among other words.
         return PATH.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], value)
     return value
