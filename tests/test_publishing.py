@@ -512,6 +512,9 @@ DAMAGES = {
     "README.md cannot be read: 'utf-8' codec can't decode": write("README.md", b"caf\xe9"),
     "config.json cannot be read: Expecting": write("config.json", b"{"),
     "config.json cannot be read: expected an object, got list": write("config.json", b"[]"),
+    "config.json cannot be read: 'list' object has no": change_json(
+        "config.json", auto_map=["a.B"]
+    ),
     "evaluation.json cannot be read: Expecting": write("evaluation.json", b"{"),
     "evaluation.json cannot be read: expected an evaluation": write("evaluation.json", b"{}"),
     "index.json has no weight_map, expected": write("model.safetensors.index.json", b"{}"),

@@ -172,7 +172,9 @@ def _unreadable(folder: Path, names: list[str]) -> Iterator[str]:
                     raise ValueError(f"expected an object, got {type(content).__name__}")
                 if name == RECORD_NAME and not isinstance(content.get("metrics"), Mapping):
                     raise ValueError("expected an evaluation record, with metrics")
-        except (ValueError, SyntaxError) as error:
+                if path.name in CONFIG_NAMES:
+                    _modules(PurePosixPath(name), content)
+        except (ValueError, SyntaxError, AttributeError, TypeError) as error:
             yield f"{name} cannot be read: {error}"
 
 
@@ -204,7 +206,7 @@ def _encoder(folder: Path, names: list[str]) -> Iterator[str]:
 def _code(folder: Path, names: list[str]) -> Iterator[str]:
     """Files that others need to load what is here, and that are not here."""
     if "config.json" in names:
-        model_type = _read_json(folder, "config.json").get("model_type")
+        model_type = str(_read_json(folder, "config.json").get("model_type"))
         for name in PROCESSORS.get(model_type, []):
             if name not in names:
                 yield f"it lacks {name}, without which {model_type} does not read its input"

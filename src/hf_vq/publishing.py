@@ -237,7 +237,7 @@ def find_checkpoint(run: str | Path) -> Path:
 def find_model_type(checkpoint: Path) -> str:
     """The type of a checkpoint's model, if it is one of ours."""
     model_type = _read_object(checkpoint / "config.json").get("model_type")
-    if model_type not in KINDS:
+    if model_type not in list(KINDS):
         known = ", ".join(map(repr, KINDS))
         raise ValueError(f"{checkpoint} is of type {model_type!r}, expected one of {known}")
     return model_type
