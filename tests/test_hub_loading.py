@@ -340,3 +340,13 @@ def test_weights_in_a_pickle_are_refused_with_the_reason(model_type, make_model,
         AUTO_CLASSES[model_type].from_pretrained(tmp_path, use_safetensors=False)
     with pytest.raises(OSError, match="nowhere"):
         type(model).from_pretrained(tmp_path / "nowhere")
+
+
+def test_a_failed_download_of_weights_is_no_missing_file(make_model, tmp_path, monkeypatch):
+    def fail(*args, **options):
+        raise OSError("403 Client Error for url: https://hub/resolve/main/model.safetensors")
+
+    make_model("gmvq").save_pretrained(tmp_path)
+    monkeypatch.setattr("transformers.modeling_utils._get_resolved_checkpoint_files", fail)
+    with pytest.raises(OSError, match="403 Client Error"):
+        AutoModel.from_pretrained(tmp_path)

@@ -28,6 +28,7 @@ class SafeWeightsMixin:
         try:
             return super().from_pretrained(*args, use_safetensors=True, **kwargs)  # type: ignore[misc]
         except OSError as error:
-            if "model.safetensors" not in str(error):
+            # Failures of the network name the file as well.
+            if "file named model.safetensors" not in str(error):
                 raise
             raise ValueError(f"there is no file of safetensors in {args[0]}: {why}") from error
