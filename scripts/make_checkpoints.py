@@ -95,7 +95,8 @@ def make_checkpoint(
     for picture in pictures:
         shutil.copyfile(picture, cards / picture.name)
     # As `sha256sum --check` reads them in the folder.
-    lines = [f"{digest}  {file}\n" for file, digest in weight_checksums(folder).items()]
+    checksums = weight_checksums(folder, "**/*.safetensors")
+    lines = [f"{digest}  {file}\n" for file, digest in checksums.items()]
     (cards / f"{name}.sha256").write_text("".join(lines), encoding="utf-8")
     return folder
 

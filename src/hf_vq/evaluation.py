@@ -327,10 +327,13 @@ def write_record(
     return record
 
 
-def weight_checksums(checkpoint: str | Path) -> dict[str, str]:
-    """The SHA-256 of each file of weights by its path in the folder; none if the checkpoint is no folder here."""
+def weight_checksums(checkpoint: str | Path, pattern: str = "*.safetensors") -> dict[str, str]:
+    """The SHA-256 of each file of weights by its path in the folder; none if the checkpoint is no folder here.
+
+    What lies deeper, a folder for the Hub for example, counts only for a pattern such as `"**/*.safetensors"`.
+    """
     folder, checksums = Path(checkpoint), {}
-    for path in sorted(folder.rglob("*.safetensors")):
+    for path in sorted(folder.glob(pattern)):
         with path.open("rb") as file:
             name = path.relative_to(folder).as_posix()
             checksums[name] = hashlib.file_digest(file, "sha256").hexdigest()

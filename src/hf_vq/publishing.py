@@ -260,10 +260,8 @@ def _record(checkpoint: Path) -> dict[str, Any]:
             "(scripts/evaluate.py, evaluate_text.py or evaluate_topics.py)"
         )
     record = read_record(path)
-    # What lies below, a folder for the Hub for example, was not scored.
-    found = {name: each for name, each in weight_checksums(checkpoint).items() if "/" not in name}
-    strangers = found.keys() if "weights" in record else []
-    strangers = [name for name in strangers if found[name] not in record["weights"].values()]
+    found = weight_checksums(checkpoint) if "weights" in record else {}
+    strangers = [name for name, each in found.items() if each not in record["weights"].values()]
     if strangers:
         raise ValueError(
             f"{path} holds the figures of other weights than {checkpoint / strangers[0]}: score the checkpoint again "
