@@ -228,6 +228,21 @@ def pixels(page: Any, image: Any) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
+# Resolves when a page has not changed for half a second.
+SETTLED = """() => new Promise(resolve => {
+    const wait = () => setTimeout(() => { observer.disconnect(); resolve(); }, 500);
+    let timer = wait();
+    const observer = new MutationObserver(() => { clearTimeout(timer); timer = wait(); });
+    observer.observe(document.body, {attributes: true, childList: true, subtree: true});
+})"""
+
+
+def open_tab(page: Any, name: str) -> None:
+    """Open a tab as a visitor does, who looks before typing: gradio still fills it with its first values."""
+    page.get_by_role("tab", name=name).click()
+    page.evaluate(SETTLED)
+
+
 def cell(page: Any, text: str) -> Any:
     """The cell of a table, which is a button in older gradio."""
     older = page.get_by_role("button", name=text, exact=True)
@@ -270,7 +285,7 @@ def test_a_visitor_reconstructs_an_image(
     page.get_by_label("number input for Codes replaced").fill("100")
     page.get_by_role("button", name="Reconstruct", exact=True).click()
     expect(shown(page, "Painted from the codes")).not_to_have_attribute("src", intact)
-    page.get_by_role("tab", name="Mix two images").click()
+    open_tab(page, "Mix two images")
     page.get_by_role("button", name="Mix", exact=True).click()
     assert pixels(page, shown(page, "Painted from the codes")).shape == (384, 384, 3)
 
@@ -296,7 +311,7 @@ def test_a_visitor_edits_the_codes_of_a_sentence(
     page.get_by_role("button", name="To a sentence").click()
     expect(page.get_by_label("Sentence of these codes")).to_have_value(text)
 
-    page.get_by_role("tab", name="Edit words").click()
+    open_tab(page, "Edit words")
     page.get_by_label("Words of it").fill("animal")
     page.get_by_role("button", name="Edit", exact=True).click()
     expect(page.get_by_label("As the same edit of the words")).to_have_value("a cat is an dog")
@@ -317,6 +332,8 @@ def test_a_visitor_explores_topics(
     topics = TopicVQ.from_pretrained(checkpoints["topic_vq"])
     names = [f"{row['topic']}: {row['label']}" for row in topics.topic_table()]
     page = browse(addresses["topic_vq"])
+    expect(page.get_by_role("button", name="Find its topics")).to_be_visible()
+    page.evaluate(SETTLED)
     text = "The moon and a star; a dog."
     page.get_by_role("textbox", name="Text").fill(text)
     page.get_by_role("button", name="Find its topics").click()
@@ -325,7 +342,7 @@ def test_a_visitor_explores_topics(
     expect(page.get_by_text("%").first).to_be_visible()
     expect(page.get_by_text("moon", exact=True)).to_be_visible()
 
-    page.get_by_role("tab", name="All topics").click()
+    open_tab(page, "All topics")
     for row in topics.topic_table():
         expect(cell(page, ", ".join(row["words"]))).to_be_visible()
     topic = page.get_by_role("combobox", name="Topic")
@@ -336,7 +353,7 @@ def test_a_visitor_explores_topics(
         (first, *_) = topics.topic_words(number, 15)
         expect(page.get_by_role("heading", name=first["word"], exact=True)).to_be_visible()
 
-    page.get_by_role("tab", name="Search").click()
+    open_tab(page, "Search")
     page.get_by_label("A word, a sentence or a document").fill("orbit of a comet")
     page.get_by_role("button", name="Search", exact=True).click()
     for row in topics.find_topics("orbit of a comet"):
@@ -369,7 +386,7 @@ def test_a_visitor_draws_images_by_topic(
     assert pixels(page, first).shape == before.shape
     assert not np.array_equal(pixels(page, first), before)
 
-    page.get_by_role("tab", name="All topics").click()
+    open_tab(page, "All topics")
     page.get_by_label("number input for Images of each").fill("2")
     page.get_by_role("button", name="Draw", exact=True).click()
     expect(thumbnails.filter(visible=True)).to_have_count(6)
@@ -378,7 +395,7 @@ def test_a_visitor_draws_images_by_topic(
             2
         )
 
-    page.get_by_role("tab", name="Like an image").click()
+    open_tab(page, "Like an image")
     page.locator("input[type=file]").first.set_input_files(picture["path"])
     shown(page, "Image").wait_for()
     page.get_by_role("button", name="Draw images with its topics").click()
