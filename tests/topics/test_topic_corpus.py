@@ -291,3 +291,13 @@ def test_growing_arrays_refuse_other_facts(tmp_path):
     found = open_arrays(tmp_path, dtypes)
     assert found["a"].tolist() == [1, 1, 1, 0]
     assert found["b"].tolist() == [0, 1]
+
+
+def test_growing_arrays_leave_other_files_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("keep me")
+    (tmp_path / "a.bin").write_bytes(b"of a process that was killed before its first state")
+    with GrowingArrays(tmp_path, {"a": "<f4"}, {}) as arrays:
+        arrays.append({"a": np.ones(2)}, 1)
+        arrays.finish()
+    assert (tmp_path / "notes.txt").read_text() == "keep me"
+    assert open_arrays(tmp_path, {"a": "<f4"})["a"].tolist() == [1, 1]

@@ -14,7 +14,6 @@
 """Arrays in a folder that grow by rows, survive a kill, and are read without loading them."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,8 +49,6 @@ class GrowingArrays:
             )
         self.complete = state.get("complete", False)
         self.num_documents = state.get("num_documents", 0)
-        if not state:
-            shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         sizes = state.get("sizes", {})
         self._files = {name: _path(self.folder, name).open("ab") for name in self.dtypes}
