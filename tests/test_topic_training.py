@@ -197,6 +197,18 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
     assert TopicVQProcessor.from_pretrained(results["final_model"]).vocabulary
 
 
+def test_a_run_goes_on_in_another_place(make_model, embeddings, tmp_path):
+    options = {"topic_epochs": 0.3, **SHORT}
+    whole = make_model()
+    train_topic_vq(whole, embeddings, TopicTrainingConfig(str(tmp_path / "here"), **options))
+    (tmp_path / "here").rename(tmp_path / "there")
+    options["resume_from_checkpoint"] = "latest"
+    resumed = make_model()
+    train_topic_vq(resumed, embeddings, TopicTrainingConfig(str(tmp_path / "there"), **options))
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
 def test_another_run_is_neither_overwritten_nor_continued(make_model, embeddings, tmp_path):
     options = {"topic_epochs": 0.3, **SHORT}
     train_topic_vq(make_model(), embeddings, TopicTrainingConfig(str(tmp_path), **options))

@@ -189,7 +189,8 @@ def finished_stage(config: TopicTrainingConfig, name: str) -> Path | None:
     if not (folder / "all_results.json").is_file():
         return None
     results = stage_results(folder / "final")
-    return Path(results["best_model"] or results["final_model"])
+    # By its name: the folder may have been moved since the path was written down.
+    return folder / Path(results["best_model"] or results["final_model"]).name
 
 
 def stage_results(checkpoint: Path) -> dict[str, Any]:
