@@ -368,6 +368,18 @@ def test_partial_fit_begins_with_fit(fast, documents):
     assert fast().partial_fit(documents).transform(documents[:1]).shape == (1, 3)
 
 
+def test_a_run_in_a_folder_goes_on_with_the_same_documents_alone(fast, documents, tmp_path):
+    kept = {"output_dir": str(tmp_path / "run"), "resume_from_checkpoint": "latest"}
+    topics = fast(training_options=FAST | kept).fit(documents)
+    again = fast(training_options=FAST | kept).fit(documents)
+    np.testing.assert_array_equal(again.transform(documents), topics.transform(documents))
+    with pytest.raises(ValueError, match=r"run\.json is of another run: encoder was"):
+        fast(training_options=FAST | kept).fit(documents[:45])
+    topics.partial_fit(documents[:9])
+    assert len(topics.document_table()) == 9
+    assert len(search_num_topics(topics, documents, [2])) == 1
+
+
 def test_seed_words_guide_the_first_topics(options, documents):
     seeds = {"sports": ["goal", "Team"], "kitchen": ["bread", "oven"]}
     topics = TopicVQ(3, **options, seed_words=seeds).fit(documents)

@@ -52,6 +52,7 @@ from .estimator_operations import TopicOperations
 from .operations import PlacedDocuments
 from .reading import join_documents, merge_documents, place_corpus, read_map
 from .training import TopicTrainingConfig, build_corpus, fit_codebook, fit_topics
+from .training_run import check_output_dir
 from .word_embeddings import WordEmbeddings, encode_corpus
 
 logger = logging.getLogger(__name__)
@@ -162,6 +163,8 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         checks.check_size(texts, embeddings.num_words, self.num_topics)
         with checks.seeded(self.seed):
             model = TopicVQModel(self._config(embeddings))
+            if training.output_dir is not None:
+                check_output_dir(model, embeddings, training)
             fit_codebook(model, embeddings, training)
             corpus = build_corpus(model, embeddings, training)
             fit_topics(model, corpus, training)
