@@ -198,7 +198,12 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
             return self.fit(documents, word_embeddings=word_embeddings, bow_text=bow_text)
         texts, others = checks.read_views(documents, bow_text)
         corpus = self._corpus(texts, word_embeddings, others)
-        training = dataclasses.replace(self._training(), topic_epochs=topic_epochs, output_dir=None)
+        training = dataclasses.replace(
+            self._training(),
+            topic_epochs=topic_epochs,
+            output_dir=None,
+            resume_from_checkpoint=None,
+        )
         with checks.seeded(self.seed):
             fit_topics(self.model_, corpus, training, continued=True)
         self.model_.eval()

@@ -63,7 +63,9 @@ def search_num_topics(
     records = []
     for num_topics in candidates:
         work.set_params(num_topics=num_topics)
-        training = dataclasses.replace(work._training(), output_dir=None)
+        training = dataclasses.replace(
+            work._training(), output_dir=None, resume_from_checkpoint=None
+        )
         checks.check_size(kept, embeddings.num_words, num_topics)
         with checks.seeded(work.seed):
             model = TopicVQModel(work._config(embeddings))
