@@ -83,7 +83,7 @@ class TopicModelingPipeline(Pipeline):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Saves model, processor, this pipeline, and the encoder if it was made from the corpus."""
         super().save_pretrained(save_directory, **kwargs)
-        self.estimator.save_pretrained(save_directory)
+        self.estimator.save_options(save_directory)
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
         for name in options:

@@ -13,6 +13,8 @@
 # limitations under the License.
 """The pipeline of topics: many kinds of input, batches, saving, and the encoder that it needs."""
 
+import json
+
 import numpy as np
 import pytest
 from torch.utils.data import Dataset
@@ -117,6 +119,15 @@ def test_a_saved_pipeline_is_whole(pipe, tmp_path):
     again = pipeline("topic-modeling", model=str(tmp_path), trust_remote_code=True)
     assert again(TEXTS) == pipe(TEXTS)
     assert (tmp_path / "encoder.safetensors").is_file()
+
+
+def test_large_weights_are_split(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path, max_shard_size="3KB")
+    names = {path.name for path in tmp_path.glob("model*.safetensors")}
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert names == set(index["weight_map"].values())
+    assert len(names) > 1
+    assert pipeline("topic-modeling", model=str(tmp_path))(TEXTS) == pipe(TEXTS)
 
 
 @pytest.mark.parametrize(

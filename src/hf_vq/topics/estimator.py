@@ -245,6 +245,13 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         folder.mkdir(parents=True, exist_ok=True)
         self.model_.save_pretrained(folder)
         self.processor_.save_pretrained(folder)
+        self.save_options(folder)
+        size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+        logger.info("saved %.1f MB to %s", size / 1e6, folder)
+        return folder
+
+    def save_options(self, folder: str | Path) -> None:
+        """Writes what `save_pretrained` puts beside model and processor: the options, and the encoder `"corpus"`."""
         if self.model_.config.encoder_name_or_path == CORPUS_ENCODER:
             encoder: Any = self._get_encoder()
             encoder.save(folder)
@@ -253,10 +260,7 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         options = self.get_params() | known
         state = {"options": options, "merges": self._merges}
         text = json.dumps(state, indent=2, default=checks.plain, ensure_ascii=False)
-        (folder / ESTIMATOR_NAME).write_text(text, encoding="utf-8")
-        size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-        logger.info("saved %.1f MB to %s", size / 1e6, folder)
-        return folder
+        (Path(folder) / ESTIMATOR_NAME).write_text(text, encoding="utf-8")
 
     @classmethod
     def from_pretrained(
