@@ -34,6 +34,7 @@ from hf_vq.models.processing_topic_vq import TopicVQProcessor
 from hf_vq.topics.corpus_encoder import CorpusEncoder
 from hf_vq.topics.estimator import TopicVQ
 from hf_vq.topics.num_topics_search import search_num_topics
+from hf_vq.topics.reading import read_words
 from hf_vq.topics.word_embeddings import encode_corpus
 
 FAST = {"codebook_epochs": 0.1, "codebook_warmup_epochs": 0, "topic_epochs": 1}
@@ -574,6 +575,17 @@ def test_the_words_of_another_form_describe_topics(options, documents, subjects,
     topics.partial_fit(documents[:30], bow_text=forms[:30], topic_epochs=1)
     with pytest.raises(ValueError, match="bow_text has 3 texts, expected 90"):
         topics.fit(documents, bow_text=forms[:3])
+
+
+def test_another_form_of_a_document_places_its_words(fast, documents):
+    texts = [" ".join(f"{word}s" for word in text.split()) for text in documents]
+    topics = fast().fit(texts, bow_text=documents)
+    placed = topics.place(texts[:1], bow_text=documents[:1])
+    assert placed.num_words[0] == 12
+    assert not topics.place(texts[:1]).num_words[0]  # the encoder knows the other form alone
+    parts = topics.processor_, topics.topics_, texts[0], placed.topic_proportions[0], documents[0]
+    found = topics.word_topics(texts[0], documents[0])
+    np.testing.assert_array_equal(found.posterior, read_words(*parts).posterior)
 
 
 def _counts(topics):

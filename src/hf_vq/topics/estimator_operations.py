@@ -154,7 +154,8 @@ class TopicOperations:
 
     def word_topics(self, text: str, bow_text: str | None = None) -> WordTopics:
         """The words of one document with the topics that they speak for (no table)."""
-        proportions = self.place([text]).topic_proportions[0]
+        other = None if bow_text is None else [bow_text]
+        proportions = self.place([text], bow_text=other).topic_proportions[0]
         return read_words(self.processor_, self.topics_, text, proportions, bow_text)
 
     def generate_documents(
