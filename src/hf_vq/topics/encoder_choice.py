@@ -63,6 +63,7 @@ def load_encoder(
     encoder: Any = None,
     folder: str | None = None,
     dtype: str | None = None,
+    revision: str = "main",
 ) -> WordEncoder:
     """The encoder that a model was trained with; another one is refused.
 
@@ -71,6 +72,7 @@ def load_encoder(
         encoder: Where it is, or itself; where the configuration says if not given.
         folder: Folder or Hub id of the model, which holds the vectors of `"corpus"`.
         dtype: As in `make_encoder`.
+        revision: Commit, branch or tag, if `folder` is a Hub id.
     """
     if encoder is None:
         encoder = config.encoder_name_or_path
@@ -84,7 +86,8 @@ def load_encoder(
             raise ValueError(
                 "the vectors of the encoder 'corpus' are not known: pass encoder or word_embeddings"
             )
-        loaded = CorpusEncoder.load(Path(str(cached_file(folder, ENCODER_NAME))).parent)
+        path = cached_file(folder, ENCODER_NAME, revision=revision)
+        loaded = CorpusEncoder.load(Path(str(path)).parent)
     elif isinstance(encoder, str | Path):
         loaded = _contextual(encoder, config, dtype)
     else:

@@ -287,7 +287,7 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         options = state.get("options", {"num_topics": model.config.num_topics})
         name = options.get("encoder", model.config.encoder_name_or_path)
         estimator = cls(**options | {"encoder": name if encoder is None else encoder})
-        estimator._adopt(model, processor, str(folder))
+        estimator._adopt(model, processor, str(folder), revision)
         estimator._merges = state.get("merges", estimator._merges)
         return estimator
 
@@ -366,17 +366,23 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         options = checks.training_options(self.training_options)
         return TopicTrainingConfig(seed=self.seed, progress_bar=self.progress_bar, **options)
 
-    def _adopt(self, model: TopicVQModel, processor: TopicVQProcessor, folder: str | None) -> None:
+    def _adopt(
+        self,
+        model: TopicVQModel,
+        processor: TopicVQProcessor,
+        folder: str | None,
+        revision: str = "main",
+    ) -> None:
         self.model_, self.processor_ = model.eval(), processor
-        self._encoder, self._folder = None, folder
+        self._encoder, self._source = None, (folder, revision)
         self._learned, self._topics = None, None
         self._merges = [] if model.config.topic_map is None else [[None, None]]
 
     def _get_encoder(self) -> WordEncoder:
         if self._encoder is None:
-            folder = getattr(self, "_folder", None)
+            folder, revision = getattr(self, "_source", (None, "main"))
             self._encoder = load_encoder(
-                self.model_.config, self.encoder, folder, self.encoder_dtype
+                self.model_.config, self.encoder, folder, self.encoder_dtype, revision
             )
         return self._encoder
 

@@ -28,7 +28,14 @@ from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, pipeli
 from from_file import load_script
 from hf_vq import hub as our_hub
 from hf_vq.evaluation import write_record
-from hf_vq.models import GMVQImageProcessor, GMVQModel, T5VQVAEForConditionalGeneration
+from hf_vq.models import (
+    GMVQImageProcessor,
+    GMVQModel,
+    T5VQVAEForConditionalGeneration,
+    TopicVQConfig,
+    TopicVQModel,
+    TopicVQProcessor,
+)
 from hf_vq.publishing import prepare_run
 from hf_vq.text_data import train_tokenizer
 from hub_server.tokens import ANN, BOB
@@ -222,6 +229,32 @@ def test_texts_and_their_tokenizer(tiny_config, repo_id):
     answer = pipeline("text-reconstruction", model=repo_id)("a cat is an animal")
     ids = tokenizer("a cat is an animal", return_tensors="pt").input_ids
     assert answer["codes"] == "-".join(map(str, model.encode(ids).codes.flatten().tolist()))
+
+
+def test_an_old_revision_of_topics_has_its_own_encoder(repo_id, tmp_path):
+    pytest.importorskip("sklearn", reason="needs the extra `topics`")
+    from hf_vq.topics.corpus_encoder import CorpusEncoder
+    from hf_vq.topics.estimator import TopicVQ
+
+    texts = ["sun moon star", "star sun sky", "cat dog pet", "dog cat horse"] * 3
+    processor = TopicVQProcessor().fit_vocabulary(texts)
+    HfApi().create_repo(repo_id)
+    commits = []
+    for dim in (2, 3):
+        encoder = CorpusEncoder.fit(texts, processor, dim=dim)
+        config = TopicVQConfig(
+            num_topics=2,
+            vocab_size=processor.vocab_size,
+            word_embedding_dim=dim,
+            encoder_name_or_path="corpus",
+            encoder_fingerprint=encoder.fingerprint,
+        )
+        topics = TopicVQ.from_parts(TopicVQModel(config), processor, encoder=encoder)
+        topics.save_pretrained(tmp_path / str(dim))
+        commits.append(HfApi().upload_folder(repo_id=repo_id, folder_path=tmp_path / str(dim)))
+    loaded = TopicVQ.from_pretrained(repo_id, revision=commits[0].oid)
+    expected = TopicVQ.from_pretrained(tmp_path / "2").transform(texts)
+    np.testing.assert_array_equal(loaded.transform(texts), expected)
 
 
 def test_data_sets(repo_id, tmp_path, make_images):
