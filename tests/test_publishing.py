@@ -20,6 +20,7 @@ import logging
 import os
 import pickle
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -267,6 +268,14 @@ def test_the_card_tells_what_training_came_to(run):
     (run / "all_results.json").write_text(json.dumps({"train_loss": 0.5}))
     folder = prepare_run(run, "me/model", license="mit")
     assert check_folder(folder, "me/model") == []
+    assert "updates" not in (folder / "README.md").read_text()
+
+
+def test_the_results_of_a_neighbor_are_not_those_of_a_model_by_itself(run):
+    shutil.copytree(run / "best", run / "alone")
+    write_figures(run / "alone.json", {"mse": 0.003, "psnr": 25.0})
+    folder = prepare_run(run / "alone", "me/model", license="mit")
+    assert not (folder / "all_results.json").exists()
     assert "updates" not in (folder / "README.md").read_text()
 
 

@@ -170,7 +170,7 @@ def prepare_run(
     model_type = find_model_type(checkpoint)
     kind = KINDS[model_type]
     parts = kind.load(checkpoint)
-    results = _results(checkpoint.parent)
+    results = _results(_run_folder(checkpoint))
     stages = _stages(results)
     if recipe is None and stages:
         told = {name: stage["config"] for name, stage in stages.items()}
