@@ -95,6 +95,8 @@ def test_equal_texts_represent_a_topic_once_and_unread_ones_never(topics, docume
     assert [row["document"] for row in rows] == [2, 1]
     everything = tables.representative_documents(topics, documents, num_documents=1)
     assert [(row["topic"], row["document"]) for row in everything] == [(0, 0), (1, 1), (2, 2)]
+    with pytest.raises(ValueError, match="num_documents is 0, expected at least 1"):
+        tables.representative_documents(topics, documents, num_documents=0)
 
 
 def test_search_is_by_the_angle(topics):

@@ -108,6 +108,8 @@ def representative_documents(
     topics: Topics, documents: PlacedDocuments, topic: int | None = None, num_documents: int = 3
 ) -> OperationTable:
     """The documents with the largest proportion of a topic, or of each topic; of equal texts only the first."""
+    if num_documents < 1:
+        raise ValueError(f"num_documents is {num_documents}, expected at least 1")
     chosen = range(len(topics)) if topic is None else [topics.check(topic)]
     placed = np.flatnonzero(documents.num_words > 0)
     records = []
