@@ -34,7 +34,6 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
-# The top-level name is a placeholder without torchvision before transformers 5.23.
 from . import pipelines, text_pipelines, topic_pipelines
 from .cards import render_card
 from .checkpoints import load_image_autoencoder, load_text_autoencoder, load_topic_model
