@@ -33,8 +33,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from hf_vq import TopicVQModel, TopicVQProcessor
 from hf_vq.evaluation import format_figures, record_path, write_record
+from hf_vq.hub import load_topic_model
 from hf_vq.topics.corpus import TopicCorpus
 from hf_vq.topics.documents import load_documents
 from hf_vq.topics.encoder_choice import load_encoder
@@ -84,9 +84,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         max_samples=config.max_samples,
     )
     documents, reference = load(config.split), load(config.reference_split)
-    model = TopicVQModel.from_pretrained(config.checkpoint, use_safetensors=True).eval()
+    model, processor = load_topic_model(config.checkpoint)
     model.to(Accelerator(cpu=config.cpu).device)
-    processor = TopicVQProcessor.from_pretrained(config.checkpoint)
     encoder = load_encoder(model.config, config.encoder, config.checkpoint)
     corpus = None
     if config.probe:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -235,6 +235,16 @@ def test_options_of_words_and_variants(texts, tmp_path, caplog):
     processor = TopicVQProcessor.from_pretrained(tmp_path / "run" / "final")
     assert processor.vocabulary == ["cat", "dog", "soup"]
     assert not processor.content_words("sun")
+
+
+def test_a_checkpoint_without_some_weights_is_not_scored(texts, tmp_path):
+    TopicVQModel(TopicVQConfig(num_topics=3, vocab_size=15)).save_pretrained(tmp_path / "part")
+    TopicVQProcessor(vocabulary=sum(THEMES.values(), [])).save_pretrained(tmp_path / "part")
+    weights = load_file(tmp_path / "part" / "model.safetensors")
+    del weights["topic_codes"]
+    save_file(weights, tmp_path / "part" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="part lacks the weights topic_codes"):
+        evaluation.main(words({"checkpoint": tmp_path / "part", "dataset": texts, "cpu": True}))
 
 
 def test_documents_are_cut_before_their_middle_word():
