@@ -305,7 +305,8 @@ def train_prior(training: TrainingConfig, data: TextConfig, options: PriorConfig
         raise ValueError("stage is prior: set checkpoint, the model whose codes it learns")
     model, tokenizer = load_text_autoencoder(options.checkpoint)
     train_texts, eval_texts, tests = load_texts(data)
-    codec = TextCodec(model.to(Accelerator(cpu=training.cpu).device), tokenizer)
+    accelerator = Accelerator(cpu=training.cpu)
+    codec = TextCodec(model.to(accelerator.device), tokenizer)
     codes = codec.encode(train_texts["source"][:])
     held_out = codec.encode(eval_texts["source"][:])
     longest = [codec.encode(test["source"][:]).shape[1] for test in tests.values()]
@@ -320,6 +321,8 @@ def train_prior(training: TrainingConfig, data: TextConfig, options: PriorConfig
         dropout=options.prior_dropout,
     )
     results = prior.fit(codes, training, held_out)
+    if not accelerator.is_main_process:
+        return results
     checkpoint = Path(results["best_model"] or results["final_model"])
     best = CodePrior.from_pretrained(checkpoint)
     for name, test in tests.items():
