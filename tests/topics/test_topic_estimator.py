@@ -650,10 +650,17 @@ def test_an_encoder_of_transformers(fast, documents, encoder_folder, tmp_path):
         other.transform(documents)
     shutil.rmtree(moved)
     lost = TopicVQ.from_pretrained(tmp_path / "saved", encoder=moved)
-    with pytest.raises(OSError, match="was not found.*pass encoder, where it is"):
+    with pytest.raises(OSError, match="cannot load the encoder .*pass encoder, where it is"):
         lost.transform(documents)
     with pytest.raises(ValueError, match="encoder_dtype is 'float99'"):
         fast(encoder=str(encoder_folder), encoder_dtype="float99").fit(documents)
+
+
+def test_an_encoder_in_a_pickle_is_refused_for_that(fast, documents, encoder_folder, tmp_path):
+    pickled = shutil.copytree(encoder_folder, tmp_path / "pickled")
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    with pytest.raises(OSError, match=r"cannot load the encoder .*file named model\.safetensors"):
+        fast(encoder=str(pickled)).fit(documents)
 
 
 def test_no_folder_of_this_machine_is_saved(fast, documents, tmp_path):

@@ -121,9 +121,10 @@ def _contextual(name: str | Path, config: TopicVQConfig, dtype: str | None) -> C
             dtype=precision,
         )
     except OSError as error:
+        reason = str(error).partition("\n")[0]  # not there, out of reach, or a pickle
         raise OSError(
-            f"the encoder {str(name)!r} was not found, neither as a folder nor on the Hub: if it has moved, pass "
-            f"encoder, where it is; {CORPUS_ENCODER!r} needs none"
+            f"cannot load the encoder {str(name)!r}: {reason} If it has moved, pass encoder, where it is; "
+            f"{CORPUS_ENCODER!r} needs none"
         ) from error
 
 
