@@ -493,6 +493,9 @@ def show_by_reference(folder):
 
 
 DAMAGES = {
+    "it lacks encoder.safetensors, the word vectors": change_json(
+        "config.json", encoder_name_or_path="corpus"
+    ),
     "names the encoder 'models/mine/minilm', a folder of this machine": name_a_local_encoder,
     "mse is 0.003 in the card, but 0.002 in the evaluation record": damage_record,
     "notes.txt is a link that leaves the folder": lead_outside,

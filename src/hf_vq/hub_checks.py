@@ -201,6 +201,9 @@ def _encoder(folder: Path, names: list[str]) -> Iterator[str]:
             f"config.json names the encoder {encoder!r}, a folder of this machine: expected a Hub id, which strangers "
             "can load as well"
         )
+    # What training calls word vectors that were made from the documents; no library knows them.
+    if encoder == "corpus" and "encoder.safetensors" not in names:
+        yield "it lacks encoder.safetensors, the word vectors of the encoder 'corpus' in config.json"
 
 
 def _code(folder: Path, names: list[str]) -> Iterator[str]:
