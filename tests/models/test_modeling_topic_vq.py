@@ -113,6 +113,11 @@ class TestConfig:
             ({"word_decoder_hidden_sizes": [3, 0]}, "expected widths of at least 1"),
             ({"num_topics": 3, "prior_concentration": [1.0, 2.0]}, "has 2 numbers, expected one"),
             ({"prior_concentration": 0.0}, "expected positive numbers"),
+            ({"prior_concentration": math.nan}, "expected positive numbers"),
+            (
+                {"num_topics": 2, "prior_concentration": [1.0, math.inf]},
+                "expected positive numbers",
+            ),
             ({"num_topics": 3, "topic_map": [0, 2, 2]}, "topic_map is"),
             ({"num_topics": 3, "topic_map": []}, "topic_map is"),
             ({"num_topics": 3, "topic_labels": ["a"]}, "topic_labels has 1 names, expected 3"),
@@ -676,6 +681,25 @@ class TestTopics:
         )
         again.initialize_topics(**inputs, generator=torch.Generator().manual_seed(0))
         assert torch.equal(again.topic_codes, model.topic_codes)
+
+    @pytest.mark.parametrize("document_vector", [True, False])
+    def test_guided_topics_start_from_sparse_counts_as_from_dense_ones(self, make, document_vector):
+        started = []
+        inputs = bags(make(), 40)
+        weights = make().state_dict()
+        for counts in (inputs["word_counts"], inputs["word_counts"].to_sparse()):
+            model = make(seed_words=[[3, 4], [4]], document_vector=document_vector)
+            model.autoencoder.load_state_dict(
+                {
+                    name.removeprefix("autoencoder."): weight
+                    for name, weight in weights.items()
+                    if name.startswith("autoencoder.")
+                }
+            )
+            generator = torch.Generator().manual_seed(0)
+            model.initialize_topics(**inputs | {"word_counts": counts}, generator=generator)
+            started.append(model.topic_codes)
+        torch.testing.assert_close(started[0], started[1])
 
     def test_without_levers_nothing_starts_from_documents(self, make):
         model = make(variant="published")

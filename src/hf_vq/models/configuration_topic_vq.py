@@ -14,6 +14,7 @@
 """TopicVQ configuration."""
 
 import copy
+import math
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
@@ -374,7 +375,7 @@ class TopicVQConfig(PublishedCodeMixin, PreTrainedConfig):
                 f"prior_concentration has {len(concentration)} numbers, expected one for each of "
                 f"{self.num_topics} topics"
             )
-        if any(value <= 0 for value in values):
+        if not all(0 < value < math.inf for value in values):
             raise ValueError(f"prior_concentration is {concentration}, expected positive numbers")
         topic_map = self.topic_map
         if topic_map is not None and (

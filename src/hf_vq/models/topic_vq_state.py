@@ -130,10 +130,12 @@ class TopicVQTrainableModel(TopicVQPreTrainedModel):
         self, centers: torch.Tensor, points: torch.Tensor, word_counts: torch.Tensor
     ) -> torch.Tensor:
         """Guided topics start where the documents with their seed words lie; the nearest clusters make room."""
-        seeds = word_counts.new_zeros(self.config.vocab_size, len(self.config.seed_words))
+        # Dense, whatever the counts are: those of a large vocabulary come as a sparse tensor.
+        shape = (self.config.vocab_size, len(self.config.seed_words))
+        seeds = torch.zeros(shape, device=word_counts.device)
         for topic, words in enumerate(self.config.seed_words):
             seeds[words, topic] = 1
-        found = (word_counts.float() @ seeds.float() > 0).float()
+        found = (word_counts.float() @ seeds > 0).float()
         for topic in range(len(self.config.seed_words)):
             if found[:, topic].any():
                 guide = F.normalize(found[:, topic] @ points, dim=-1)
