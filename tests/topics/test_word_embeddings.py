@@ -15,6 +15,8 @@
 
 import json
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -397,7 +399,7 @@ def test_what_changes_the_vectors_needs_another_pass(encoder, processor, folders
 
 def test_other_words_are_refused(encoder, processor, tmp_path):
     embeddings = encode_corpus(TEXTS, processor, encoder, tmp_path, progress=False)
-    (folder,) = tmp_path.iterdir()
+    (folder,) = (path.parent for path in tmp_path.glob("*/state.json"))
     other = TopicVQProcessor(vocabulary=["sun"])
     with pytest.raises(ValueError, match="other content words"):
         embeddings.with_processor(other)
@@ -414,7 +416,7 @@ def test_a_killed_pass_goes_on_where_it_stopped(encoder, processor, tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         encode_corpus(TEXTS, processor, killed, tmp_path, progress=False)
     assert killed.texts == TEXTS[:4]
-    (folder,) = tmp_path.iterdir()
+    (folder,) = (path.parent for path in tmp_path.glob("*/state.json"))
     with pytest.raises(ValueError, match="no finished word embeddings"):
         WordEmbeddings.open(folder, processor)
     for name in ("vectors", "words", "num_words"):  # half of a chunk that was never noted down
@@ -424,6 +426,47 @@ def test_a_killed_pass_goes_on_where_it_stopped(encoder, processor, tmp_path, mo
     resumed = encode_corpus(TEXTS, processor, counting, tmp_path, progress=False)
     assert counting.texts == TEXTS[4:]
     check_equal(resumed, expected)
+
+
+@pytest.mark.parametrize("name", ["vectors", "document_vectors", "num_words", "words", "state"])
+def test_a_damaged_store_is_made_anew(encoder, processor, tmp_path, name):
+    expected = encode_corpus(TEXTS, processor, encoder, tmp_path, progress=False)
+    (file,) = tmp_path.glob(f"*/{name}.*")
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="no finished word embeddings"):
+        WordEmbeddings.open(file.parent, processor)
+    check_equal(encode_corpus(TEXTS, processor, encoder, tmp_path, progress=False), expected)
+    file.unlink()
+    check_equal(encode_corpus(TEXTS, processor, encoder, tmp_path, progress=False), expected)
+
+
+def test_two_that_want_the_same_store_do_not_write_at_once(
+    encoder, processor, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(word_embeddings, "_CHUNK_DOCUMENTS", 1)
+    expected = encode_corpus(TEXTS, processor, encoder, progress=False)
+    slow, found = Counting(encoder), {}
+    begun = threading.Event()
+
+    def encode_words(documents, processor, bow_text=None):
+        begun.set()
+        time.sleep(0.05)
+        return Counting.encode_words(slow, documents, processor, bow_text)
+
+    slow.encode_words = encode_words
+
+    def run(name):
+        found[name] = encode_corpus(TEXTS, processor, slow, tmp_path, progress=False)
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("first", "second")]
+    threads[0].start()
+    begun.wait()
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert slow.texts == TEXTS
+    check_equal(found["first"], expected)
+    check_equal(found["second"], expected)
 
 
 def test_chunks_cover_all_documents_in_order(encoder, processor):
@@ -676,7 +719,7 @@ def test_words_that_never_meet_are_refused():
 
 def test_state_of_a_store_is_json(encoder, processor, tmp_path):
     encode_corpus(TEXTS, processor, encoder, tmp_path, progress=False)
-    (folder,) = tmp_path.iterdir()
+    (folder,) = (path.parent for path in tmp_path.glob("*/state.json"))
     state = json.loads((folder / "state.json").read_text("utf-8"))
     assert state["complete"]
     assert state["facts"]["fingerprint"] == encoder.fingerprint

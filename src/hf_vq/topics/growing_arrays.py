@@ -30,7 +30,7 @@ class GrowingArrays:
     for; what a killed process wrote behind that is cut off by the next one.
 
     Args:
-        folder: Where the files are; what is unfinished in there is continued.
+        folder: Where the files are; what is unfinished in there is continued, what is damaged begun anew.
         dtypes: Name and type of each array.
         facts: What the arrays were made from and how, to tell whether a folder holds the same.
 
@@ -110,5 +110,11 @@ def _path(folder: Path, name: str) -> Path:
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
+    """Return what is known of a folder: nothing if a file of it is missing or shorter than it was left."""
     path = folder / "state.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        found = {name: _path(folder, name).stat().st_size for name in state["sizes"]}
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return state if all(found[name] >= size for name, size in state["sizes"].items()) else {}

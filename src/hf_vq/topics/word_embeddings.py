@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.utils import WeakFileLock
 from transformers.utils import logging as transformers_logging
 
 from hf_vq._extras import require
@@ -334,7 +335,7 @@ def encode_corpus(
         encoder: A `ContextualEncoder` or `CorpusEncoder`.
         cache_dir: Where to keep the vectors, in a folder named after encoder, rule of content words
             and documents. A corpus that lies there is not encoded again, and an interrupted pass
-            goes on where it stopped. In memory if `None`.
+            goes on where it stopped. Processes may share it. In memory if `None`.
         progress: Whether to show a progress bar.
         bow_text: Another form of each document, preprocessed or lemmatized, whose words are counted; see
             `TopicVQProcessor`.
@@ -369,8 +370,11 @@ def encode_corpus(
             facts["bow_text"] = True
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
         folder = Path(cache_dir) / key
-        if read_facts(folder) is None:
-            _write(folder, facts, documents, bow_text, processor, encoder, bar)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # One process writes, others that want the same wait for it.
+        with WeakFileLock(folder.with_suffix(".lock")):
+            if read_facts(folder) is None:
+                _write(folder, facts, documents, bow_text, processor, encoder, bar)
     return WordEmbeddings.open(folder, processor)
 
 
