@@ -15,6 +15,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,6 +94,13 @@ def test_equal_documents_and_few_topics_have_a_map(number, num_topics):
     np.testing.assert_array_equal(places.topic_points, np.zeros((num_topics, 2)))
 
 
+def test_a_topic_that_is_merged_of_all_has_a_map():
+    proportions = np.random.default_rng(0).dirichlet([0.3] * 3, size=30).sum(1, keepdims=True)
+    proportions[0] += 1e-7
+    places = map_documents(PlacedDocuments(["x"] * 30, proportions, None, np.ones(30)))
+    np.testing.assert_array_equal(places.points, np.zeros((30, 2)))
+
+
 def test_no_document_has_no_map():
     with pytest.raises(ValueError, match="no document"):
         map_documents(PlacedDocuments([], np.zeros((0, 3)), None, np.zeros(0)))
@@ -130,6 +138,21 @@ def test_every_picture_is_drawn(module, topics, documents, words, tmp_path):
             page = html_plots.save_html(picture, tmp_path / f"{name}.html").read_text()
             assert "<html>" in page
             assert not re.search(r'<(script|link|img)[^>]+(src|href)="?http', page), name
+
+
+def test_dollars_are_no_formulas(topics, documents, words):
+    label = r"a $ b $\frac$"
+    costly = replace(topics, vocabulary=["$x$", *VOCABULARY[1:]], labels=[label] * 3)
+    table = topics_over_time(costly, documents, list(range(60)))
+    for figure in (
+        plots.plot_topics(costly),
+        plots.plot_map(costly, map_documents(documents, "pca")),
+        plots.plot_hierarchy(costly),
+        plots.plot_similarity(costly),
+        plots.plot_over_time(costly, table),
+        plots.plot_document(costly, words),
+    ):
+        assert min(png(figure).size) > 50
 
 
 def test_equal_pictures_are_equal_files(topics, tmp_path):

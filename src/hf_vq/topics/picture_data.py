@@ -168,7 +168,8 @@ def dendrogram_lines(topics: Topics) -> tuple[list[tuple[Any, Any]], list[int]]:
 
 
 def _plane(rows: np.ndarray, method: str, seed: int) -> np.ndarray:
-    if not np.ptp(rows, axis=0).any():
+    # The proportions of a single topic, merged of all, differ in their rounding only.
+    if rows.shape[1] == 1 or not np.ptp(rows, axis=0).any():
         return np.zeros((len(rows), 2))
     # t-SNE needs more documents than neighbors; a handful of documents is mapped by PCA.
     if method == "tsne" and len(rows) > 10:

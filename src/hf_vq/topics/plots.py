@@ -62,11 +62,13 @@ def plot_topics(topics: Topics, chosen: Sequence[int] | None = None, top_n: int 
         axes = figure.add_subplot(rows, columns, place + 1)
         words = top_indices(topics.word_weights[topic], top_n)
         axes.barh(range(len(words)), topics.word_weights[topic, words], color=colors[topic])
-        axes.set_yticks(range(len(words)), [topics.vocabulary[word] for word in words], fontsize=8)
+        axes.set_yticks(
+            range(len(words)), [_plain(topics.vocabulary[word]) for word in words], fontsize=8
+        )
         axes.invert_yaxis()
         axes.tick_params(axis="x", labelsize=6)
         axes.locator_params(axis="x", nbins=4)
-        axes.set_title(topic_name(topics, topic), fontsize=9)
+        axes.set_title(_name(topics, topic), fontsize=9)
     return figure
 
 
@@ -85,7 +87,7 @@ def plot_map(topics: Topics, places: DocumentMap) -> Figure:
     axes.scatter(x, y, s=6, c=dots, alpha=0.5, linewidths=0)
     for topic, (x, y) in enumerate(places.topic_points.tolist()):
         size = 60 + 2000 * places.shares[topic]
-        name = topic_name(topics, topic)
+        name = _name(topics, topic)
         axes.scatter(x, y, s=size, color=colors[topic], edgecolors="black", label=name)
         axes.annotate(str(topic), (x, y), ha="center", va="center", fontsize=7, color="white")
     legend = axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -102,7 +104,7 @@ def plot_hierarchy(topics: Topics) -> Figure:
     axes = figure.add_subplot()
     for distances, heights in lines:
         axes.plot(distances, heights, color="#444444", linewidth=1)
-    axes.set_yticks(range(len(leaves)), [topic_name(topics, leaf) for leaf in leaves], fontsize=8)
+    axes.set_yticks(range(len(leaves)), [_name(topics, leaf) for leaf in leaves], fontsize=8)
     axes.set(xlabel="1 - cosine", ylim=(len(leaves) - 0.5, -0.5))
     return figure
 
@@ -115,7 +117,7 @@ def plot_similarity(topics: Topics) -> Figure:
     axes = figure.add_subplot()
     similarity = topic_similarity(topics.embeddings)[order][:, order]
     image = axes.imshow(similarity, cmap="RdBu_r", vmin=-1, vmax=1)
-    names = [topic_name(topics, topic) for topic in order]
+    names = [_name(topics, topic) for topic in order]
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set_xticks(range(len(names)), [str(topic) for topic in order], fontsize=7)
     figure.colorbar(image, ax=axes, label="cosine")
@@ -138,7 +140,7 @@ def plot_over_time(
             shares,
             marker=".",
             color=colors[topic],
-            label=topic_name(topics, topic),
+            label=_name(topics, topic),
         )
     step = math.ceil(len(times) / 12)
     axes.set_xticks(range(0, len(times), step), [str(time) for time in times[::step]], fontsize=7)
@@ -166,7 +168,7 @@ def plot_document(topics: Topics, words: WordTopics) -> Figure:
     style: dict[str, Any] = {"family": "monospace", "fontsize": FONT_SIZE, "va": "center"}
     colors = topic_colors(len(topics))
     for row, line in enumerate(lines):
-        axes.text(0, row + 0.5, "".join(piece for _, piece, _ in line).replace("$", r"\$"), **style)
+        axes.text(0, row + 0.5, _plain("".join(piece for _, piece, _ in line)), **style)
         for column, piece, word in line:
             if word is not None:
                 topic = int(owners[word])
@@ -177,8 +179,17 @@ def plot_document(topics: Topics, words: WordTopics) -> Figure:
                 axes.add_patch(box)
     for row, topic in enumerate(present, start=len(lines) + 1):
         axes.add_patch(Rectangle((0, row), 2, 1, color=colors[topic], alpha=0.6, linewidth=0))
-        axes.text(3, row + 0.5, topic_name(topics, topic), **style)
+        axes.text(3, row + 0.5, _name(topics, topic), **style)
     return figure
+
+
+def _plain(text: str) -> str:
+    """A text with dollars that are dollars, where matplotlib would set a formula."""
+    return text.replace("$", r"\$")
+
+
+def _name(topics: Topics, topic: int) -> str:
+    return _plain(topic_name(topics, topic))
 
 
 def _lines(words: WordTopics) -> list[list[tuple[int, str, int | None]]]:
