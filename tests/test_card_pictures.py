@@ -46,7 +46,7 @@ def read_picture(path):
 def make_run(tiny_config, tmp_path):
     """Return `make_run("gmvq")`: the folder of a finished run of this model type."""
 
-    def make(model_type):
+    def make(model_type, **options):
         run = tmp_path / model_type.replace("_", "-")
         folder = run / "best"
         if model_type == "gmvq":
@@ -58,7 +58,7 @@ def make_run(tiny_config, tmp_path):
             AutoModelForSeq2SeqLM.from_config(config).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         elif model_type == "topic_vq":
-            config = tiny_config(model_type, topic_word_ranking="score")
+            config = tiny_config(model_type, topic_word_ranking="score", **options)
             AutoModel.from_config(config).save_pretrained(folder)
             TopicVQProcessor(vocabulary=VOCABULARY).save_pretrained(folder)
         else:
@@ -122,6 +122,11 @@ def test_what_cannot_be_drawn_has_a_name(tmp_path):
         draw_pictures(tmp_path)
     with pytest.raises(ValueError, match="absent holds no finished model"):
         draw_pictures(tmp_path / "absent")
+
+
+def test_one_topic_is_related_to_none(make_run):
+    (path,) = draw_pictures(make_run("topic_vq", num_topics=1))
+    assert path.name == "topic-vq.png"
 
 
 def test_texts_need_to_be_told_what_to_show(make_run):

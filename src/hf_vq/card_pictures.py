@@ -134,13 +134,14 @@ def _draw_traversals(parts: tuple[Any, ...], traversals: Sequence[Traversal]) ->
 
 
 def _draw_topics(parts: tuple[Any, ...], traversals: Sequence[Traversal]) -> Pictures:
-    """Words of some topics, as many between one and the next; and how all of them are related."""
+    """Words of some topics, as many between one and the next; and how all of them are related, if they are several."""
     model, processor = parts
     topics: Topics = read_topics(model, processor.vocabulary)
     shown = min(NUM_TOPICS, len(topics))
     chosen = np.linspace(0, len(topics) - 1, shown).round().astype(int).tolist()
     yield "", _image(plot_topics(topics, chosen))
-    yield "-hierarchy", _image(plot_hierarchy(topics))
+    if len(topics) > 1:
+        yield "-hierarchy", _image(plot_hierarchy(topics))
 
 
 def _draw_samples(parts: tuple[Any, ...], traversals: Sequence[Traversal]) -> Pictures:
