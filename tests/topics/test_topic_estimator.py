@@ -314,6 +314,11 @@ def test_numbers_of_topics_are_compared(options, documents):
         search_num_topics(TopicVQ(**options), documents, [500])
 
 
+def test_numbers_of_topics_of_few_words_have_no_coherence(fast, documents):
+    (row,) = search_num_topics(fast(vocabulary=["moon", "goal", "bread"]), documents, [2]).records
+    assert row.keys() == {"num_topics", "bound"}
+
+
 def test_octis(topics, documents):
     output = topics.to_octis(documents[:4], top_n=5)
     assert [len(words) for words in output["topics"]] == [5, 5, 5]

@@ -44,9 +44,9 @@ def search_num_topics(
         held_out: The share of the documents that nothing is learned from.
 
     Returns:
-        A row for each number: `npmi` and `diversity_10` of its topics, larger is better, and `bound`, nats for a
-        held-out document, smaller is better. There is no one best number: a larger one tells more apart, and costs
-        readers more.
+        A row for each number: `npmi` and `diversity_10` of its topics, larger is better (for vocabularies of at least
+        10 words), and `bound`, nats for a held-out document, smaller is better. There is no one best number: a larger
+        one tells more apart, and costs readers more.
     """
     texts = checks.read_texts(documents)
     if not 0 < held_out < 1:
@@ -81,8 +81,9 @@ def search_num_topics(
         terms = {word for topic in words for word in topic}
         reference = CoherenceReference(TermsOf(kept, processor), sorted(terms))
         figures = evaluate_topics(words, reference)
-        scores = {name: figures[name] for name in ("npmi", "diversity_10")}
-        records.append({"num_topics": num_topics, **scores, "bound": results["eval_bound"]})
+        row: dict[str, Any] = {"num_topics": num_topics}
+        row |= {name: figures[name] for name in ("npmi", "diversity_10") if name in figures}
+        records.append(row | {"bound": results["eval_bound"]})
     return OperationTable("numbers of topics", records)
 
 
