@@ -209,7 +209,8 @@ def test_a_run_goes_on_in_another_place(make_model, embeddings, tmp_path):
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
-def test_another_run_is_neither_overwritten_nor_continued(make_model, embeddings, tmp_path):
+def test_another_run_is_neither_overwritten_nor_continued(make_model, corpus_parts, tmp_path):
+    _, embeddings, embed = corpus_parts
     options = {"topic_epochs": 0.3, **SHORT}
     train_topic_vq(make_model(), embeddings, TopicTrainingConfig(str(tmp_path), **options))
     with pytest.raises(ValueError, match=r"output_dir holds another run .*run\.json"):
@@ -221,6 +222,9 @@ def test_another_run_is_neither_overwritten_nor_continued(make_model, embeddings
     other = make_model(num_topics=4)
     with pytest.raises(ValueError, match=r"model\.num_topics was 3, now 4"):
         train_topic_vq(other, embeddings, TopicTrainingConfig(str(tmp_path), **options))
+    others = embed(documents(24, seed=1))
+    with pytest.raises(ValueError, match=r"documents was \w+, now \w+"):
+        train_topic_vq(make_model(), others, TopicTrainingConfig(str(tmp_path), **options))
 
 
 def test_the_best_bound_is_kept(make_model, corpus_parts, monkeypatch):

@@ -379,7 +379,7 @@ def test_a_run_in_a_folder_goes_on_with_the_same_documents_alone(fast, documents
     topics = fast(training_options=FAST | kept).fit(documents)
     again = fast(training_options=FAST | kept).fit(documents)
     np.testing.assert_array_equal(again.transform(documents), topics.transform(documents))
-    with pytest.raises(ValueError, match=r"run\.json is of another run: encoder was"):
+    with pytest.raises(ValueError, match=r"run\.json is of another run: documents was"):
         fast(training_options=FAST | kept).fit(documents[:45])
     topics.partial_fit(documents[:9])
     assert len(topics.document_table()) == 9

@@ -484,13 +484,8 @@ def test_chunks_cover_all_documents_in_order(encoder, processor):
     assert (counts == embeddings.word_counts.toarray()[1:]).all()
 
 
-def test_means_and_samples(encoder, processor):
+def test_samples(encoder, processor):
     embeddings = encode_corpus(TEXTS, processor, encoder, progress=False)
-    means = embeddings.document_means()
-    for number, mean in enumerate(means):
-        vectors = embeddings[number]
-        expected = vectors.mean(0) if len(vectors) else np.zeros(12)
-        np.testing.assert_allclose(mean, expected, atol=1e-5)
     sample = embeddings.sample(10, seed=3)
     assert np.array_equal(sample, embeddings.sample(10, seed=3))
     assert not np.array_equal(sample, embeddings.sample(10, seed=4))
@@ -575,6 +570,21 @@ def test_bad_documents_are_named(encoder, processor, documents, message, tmp_pat
     assert not [*tmp_path.iterdir()]
 
 
+def test_documents_are_known_again(encoder, processor, tmp_path):
+    def digest(texts, cache_dir=None, bow_text=None):
+        found = encode_corpus(texts, processor, encoder, cache_dir, False, bow_text)
+        return found.documents_digest
+
+    stored = digest(TEXTS, tmp_path)
+    assert stored == digest(TEXTS, tmp_path) == digest(TEXTS)
+    others = [TEXTS[:-1], [*TEXTS, ""], TEXTS[::-1]]
+    digests = [stored, digest(TEXTS, bow_text=TEXTS[::-1]), *map(digest, others)]
+    assert len(set(digests)) == len(digests)
+    streamed = [StreamedWordEmbeddings(texts, processor, encoder) for texts in (TEXTS, *others)]
+    assert streamed[0].documents_digest == streamed[0].documents_digest
+    assert len({embeddings.documents_digest for embeddings in streamed}) == len(streamed)
+
+
 @pytest.mark.parametrize("documents", [[""], ["the and"], ["12 !?", ""]])
 def test_documents_without_words_stay(encoder, processor, documents, tmp_path):
     for cache_dir in (None, tmp_path):
@@ -582,7 +592,6 @@ def test_documents_without_words_stay(encoder, processor, documents, tmp_path):
         assert len(embeddings) == len(documents)
         assert embeddings.vectors.shape == (0, 12)
         assert embeddings.word_counts.shape == (len(documents), 4)
-        assert not embeddings.document_means().any()
         assert embeddings.sample(5).shape == (0, 12)
 
 

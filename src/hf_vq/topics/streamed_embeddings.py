@@ -13,7 +13,9 @@
 # limitations under the License.
 """Word embeddings of a corpus that are kept nowhere: made again whenever they are read."""
 
+import hashlib
 import heapq
+import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -28,6 +30,7 @@ __all__ = ["StreamedWordEmbeddings"]
 
 # An English content word with the stop words, spaces and marks around it; other languages have fewer.
 _CHARACTERS_PER_WORD = 12
+_DIGESTED_DOCUMENTS = 1000
 
 
 class StreamedWordEmbeddings:
@@ -72,6 +75,14 @@ class StreamedWordEmbeddings:
     def fingerprint(self) -> str:
         """The encoder's."""
         return self.encoder.fingerprint
+
+    @property
+    def documents_digest(self) -> str:
+        """A hash of the first documents, by which an interrupted run knows them again; all would take a pass more."""
+        digest = hashlib.sha256()
+        for views in islice(pair_views(self.documents, self.bow_text), _DIGESTED_DOCUMENTS):
+            digest.update(json.dumps(views).encode())
+        return digest.hexdigest()
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
         """Return (n, H) float32 vectors of the words of documents drawn at random, fewer if there are not as many.

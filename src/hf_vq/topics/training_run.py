@@ -226,6 +226,7 @@ def check_output_dir(model: Any, embeddings: Any, config: TopicTrainingConfig) -
             k: v for k, v in model.config.to_diff_dict().items() if k != "transformers_version"
         },
         "training": {k: v for k, v in vars(config).items() if k not in NEUTRAL_OPTIONS},
+        "documents": embeddings.documents_digest,
         "encoder": embeddings.fingerprint,
         "vocabulary": _hash(embeddings.processor.vocabulary),
     }

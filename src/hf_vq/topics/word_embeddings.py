@@ -21,6 +21,7 @@ no second pass of the encoder. `encode_chunks` is for corpora whose embeddings f
 import hashlib
 import json
 import logging
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -210,6 +211,20 @@ class WordEmbeddings:
         counts.sum_duplicates()
         return counts
 
+    @property
+    def documents_digest(self) -> str:
+        """A hash of all words, by which an interrupted run knows its documents again."""
+        hashes = [zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in self.words]
+        known = np.array(hashes, dtype="<u4")  # whatever numbers the words have here
+        digest = hashlib.sha256()
+        views = [(self.offsets, self.surface_ids)]
+        if self.counted_ids is not None:
+            views.append((self.counted_offsets, self.counted_ids))
+        for offsets, ids in views:
+            digest.update(offsets.astype("<i8").tobytes())
+            digest.update(known[ids].tobytes())
+        return digest.hexdigest()
+
     def with_processor(self, processor: TopicVQProcessor) -> "WordEmbeddings":
         """Return the same vectors with another vocabulary, to which words may not be content words."""
         if processor.content_rule != self.processor.content_rule:
@@ -272,17 +287,6 @@ class WordEmbeddings:
             return None, None
         offsets = self.counted_offsets[start : stop + 1]
         return self.counted_ids[offsets[0] : offsets[-1]], np.diff(offsets)
-
-    def document_means(self) -> np.ndarray:
-        """Return (D, H) float32 means over the content words of each document, 0 if it has none."""
-        means = []
-        for part in self.parts(100_000):
-            weights = np.repeat(1 / np.maximum(part.num_words, 1), part.num_words)
-            rows = np.arange(len(part.vectors))
-            shape = (len(part), len(part.vectors))
-            mean = csr_array((weights.astype(np.float32), rows, part.offsets), shape=shape)
-            means.append(mean @ _single(part.vectors))
-        return np.concatenate(means)
 
 
 def encode_chunks(
