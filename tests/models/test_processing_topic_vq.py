@@ -17,6 +17,7 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
@@ -121,6 +122,18 @@ def test_vocabulary_is_ordered_and_restricted():
         ValueError, match="of 8 terms in 4 documents none occurs in at least min_df=9"
     ):
         fit(min_df=9)
+    for number in (0, -1):
+        with pytest.raises(ValueError, match=f"max_features is {number}, expected at least 1"):
+            fit(max_features=number)
+
+
+@pytest.mark.parametrize(
+    "container", [tuple, set, frozenset, dict.fromkeys, iter, np.array, pd.Series]
+)
+def test_words_come_in_many_containers(container):
+    names = ["cat", "dog", "mat"]
+    assert TopicVQProcessor(vocabulary=container(names)).vocabulary == names
+    assert TopicVQProcessor(stop_words=container(names)).stop_words == names
 
 
 @pytest.mark.parametrize("documents", [[], ["", " "], ["12 34"], ["🎉🚀"]])

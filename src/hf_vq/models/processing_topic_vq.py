@@ -123,7 +123,8 @@ class TopicVQProcessor(ProcessorMixin):
                     f"stop_words must be a list of words or 'english', got {stop_words!r}"
                 )
             stop_words = sorted(ENGLISH_STOP_WORDS)
-        _check_words("stop_words", stop_words or ())
+        stop_words = [] if stop_words is None else list(stop_words)
+        _check_words("stop_words", stop_words)
         low, high = ngram_range
         if not 1 <= low <= high:
             raise ValueError(
@@ -136,7 +137,7 @@ class TopicVQProcessor(ProcessorMixin):
         self.ngram_range = [low, high]
         self.code_words = code_words
         self.word_forms = dict(word_forms or {})
-        self.stop_words = sorted({self._normalize(word) for word in stop_words or ()})
+        self.stop_words = sorted({self._normalize(word) for word in stop_words})
         self._stop_words = frozenset(self.stop_words)
         self._pattern = re.compile(token_pattern)
         if self._pattern.groups:
@@ -148,8 +149,11 @@ class TopicVQProcessor(ProcessorMixin):
             raise ValueError(
                 f"vocabulary must be a list of words, got the text {vocabulary[:80]!r}"
             )
-        _check_words("vocabulary", vocabulary)
-        self.vocabulary = list(vocabulary)
+        # A set has another order in every process.
+        ordered = sorted if isinstance(vocabulary, set | frozenset) else list
+        words = ordered(vocabulary)
+        _check_words("vocabulary", words)
+        self.vocabulary = [str(word) for word in words]  # numpy has texts of its own
         self.word_to_id = {word: index for index, word in enumerate(self.vocabulary)}
         if len(self.word_to_id) < len(self.vocabulary):
             word, count = Counter(self.vocabulary).most_common(1)[0]
@@ -233,6 +237,8 @@ class TopicVQProcessor(ProcessorMixin):
         Raises:
             ValueError: If no term is left.
         """
+        if max_features is not None and max_features < 1:
+            raise ValueError(f"max_features is {max_features}, expected at least 1")
         self._set_vocabulary(())
         frequencies: Counter[str] = Counter()
         rule, self.code_words = self.code_words, "all"  # there is no vocabulary yet
