@@ -139,6 +139,8 @@ def test_merging_topics_of_no_document(topics):
         ([[1, 1]], "at least two"),
         ([[0, 3]], "names topic 3, expected 0 to 2"),
         ([[0, 1], [1, 2]], "topic 1 stands in two groups"),
+        ([["0", "1"]], "a topic to merge is '0', expected a whole number"),
+        ([[0.0, 1.5]], r"a topic to merge is 0\.0, expected a whole number"),
     ],
 )
 def test_groups_that_make_no_sense(groups, message):
@@ -155,6 +157,8 @@ def test_reduction_joins_the_nearest(topics):
     for arguments in ({}, {"num_topics": 2, "min_similarity": 0.5}):
         with pytest.raises(ValueError, match="expected one of them"):
             operations.reduction_map(topics.embeddings, **arguments)
+    with pytest.raises(ValueError, match="num_topics is 'auto', expected a whole number"):
+        operations.reduction_map(topics.embeddings, num_topics="auto")
     for number in (0, 4):
         with pytest.raises(ValueError, match=f"num_topics is {number}, expected 1 to 3"):
             operations.reduction_map(topics.embeddings, num_topics=number)
@@ -207,8 +211,10 @@ def test_slices_agree_with_a_loop(documents):
         (["2020-01-01T00:00:00+01:00"] * 4, ["2019-12-31T23:00:00"]),
         ([datetime(2020, 1, 1, tzinfo=UTC)] * 4, ["2020-01-01"]),
         (pd.Series(pd.to_datetime(["2020-01-01"] * 4)), ["2020-01-01"]),
+        (["20200131", "2020-02", "2021", " 2022-03-01"],
+         ["2020-01-31", "2020-02-01", "2021-01-01", "2022-03-01"]),
     ],
-    ids=["years", "text", "dates", "zones", "aware", "pandas"],
+    ids=["years", "text", "dates", "zones", "aware", "pandas", "short"],
 )  # fmt: skip
 def test_time_is_told_in_many_ways(topics, documents, timestamps, times):
     table = tables.topics_over_time(topics, documents, timestamps, top_n=1)
@@ -235,6 +241,8 @@ def test_slices_of_time_are_equally_long_and_empty_ones_are_left_out(topics, doc
         (["2020-01-01", 5, "2020-01-01", "2020-01-01"], "timestamp 1 is 5"),
         (["2020-01-01T25:00", "2020-01-01", "2020-01-01", "2020-01-01"], "timestamp 0"),
         ([pd.NaT] * 4, "timestamp 0 is NaT"),
+        (["7", "8", "9", "10"], "timestamp 0 is '7', expected a date"),
+        (["2020-01-01", "", "2020-01-01", "2020-01-01"], "timestamp 1 is ''"),
     ],
 )
 def test_what_is_no_time(topics, documents, timestamps, message):
@@ -250,6 +258,13 @@ def test_classes(topics, documents):
     assert table[1]["words"] == ["goal"]
     with pytest.raises(ValueError, match="classes has 1 entries"):
         tables.topics_per_class(topics, documents, ["a"])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "Int64", "object"])
+def test_documents_without_a_class_are_in_none(topics, documents, dtype):
+    classes = pd.Series([1, None, None, 1], dtype=dtype)
+    table = tables.topics_per_class(topics, documents, classes, top_n=1)
+    assert [row["class"] for row in table] == [1] * 3
 
 
 def test_words_speak_for_topics():

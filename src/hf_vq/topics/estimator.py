@@ -364,7 +364,9 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
     def _training(self) -> TopicTrainingConfig:
         checks.check_num_topics(self.num_topics)
         options = checks.training_options(self.training_options)
-        return TopicTrainingConfig(seed=self.seed, progress_bar=self.progress_bar, **options)
+        return TopicTrainingConfig(
+            seed=checks.whole_seed(self.seed), progress_bar=self.progress_bar, **options
+        )
 
     def _adopt(
         self,

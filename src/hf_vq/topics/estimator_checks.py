@@ -98,6 +98,14 @@ def check_num_topics(num_topics: Any) -> None:
         raise ValueError(f"num_topics is {num_topics!r}, expected a whole number of at least 1")
 
 
+def whole_seed(seed: Any) -> int:
+    """The seed as Python's number, which PyTorch wants; refused if it is none."""
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not whole or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to {2**32 - 1}")
+    return int(seed)
+
+
 def check_vocabulary(processor: TopicVQProcessor, texts: Iterable[str]) -> None:
     """Refuses a given vocabulary of which nothing occurs; warns if it is of another kind than the texts."""
     if not processor.vocabulary_coverage(texts) and any(map(processor.content_words, texts)):
@@ -203,4 +211,5 @@ __all__ = [
     "seed_word_ids",
     "seeded",
     "training_options",
+    "whole_seed",
 ]

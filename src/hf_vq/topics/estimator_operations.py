@@ -261,7 +261,7 @@ class TopicOperations:
         Nothing is trained: the proportions of the members are added, their words averaged. Labels of the members are
         joined. Topics are numbered anew.
         """
-        if groups and isinstance(groups[0], int | np.integer):
+        if len(groups) and isinstance(groups[0], int | np.integer):
             raise ValueError(f"groups is {groups}, expected a list of groups such as [{groups}]")
         return self._merge(operations.merge_map(len(self.topics_), groups))
 

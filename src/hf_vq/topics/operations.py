@@ -139,7 +139,7 @@ def merge_map(num_topics: int, groups: Sequence[Sequence[int]]) -> np.ndarray:
     names = list(range(num_topics))
     seen: set[int] = set()
     for group in groups:
-        members = sorted(set(group))
+        members = sorted({_whole("a topic to merge", topic) for topic in group})
         if len(members) < 2:
             raise ValueError(f"a group to merge is {list(group)}, expected at least two topics")
         for topic in members:
@@ -168,7 +168,7 @@ def reduction_map(
         raise ValueError(
             f"num_topics is {num_topics} and min_similarity is {min_similarity}, expected one of them"
         )
-    if num_topics is not None and not 1 <= num_topics <= len(embeddings):
+    if num_topics is not None and not 1 <= _whole("num_topics", num_topics) <= len(embeddings):
         raise ValueError(f"num_topics is {num_topics}, expected 1 to {len(embeddings)}")
     tree = topic_linkage(embeddings)
     if not len(tree):
@@ -305,6 +305,12 @@ def _topic_word_counts(documents: PlacedDocuments, rows: Any) -> np.ndarray:
 
 def _membership(topic_map: np.ndarray, dtype: Any) -> np.ndarray:
     return np.eye(int(topic_map.max()) + 1, dtype=dtype)[topic_map]
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} is {value!r}, expected a whole number")
+    return int(value)
 
 
 def _renumber(names: Any) -> np.ndarray:

@@ -16,6 +16,7 @@
 Each function takes topics and documents as arrays and returns an `OperationTable`, whose records are plain values.
 """
 
+import re
 from collections.abc import Hashable, Iterable, Sequence
 from datetime import UTC, datetime
 from numbers import Real
@@ -34,6 +35,8 @@ from .operations import (
     topic_linkage,
     topic_similarity,
 )
+
+_YEAR_OR_MONTH = re.compile(r"\d{4}(-\d{2})?")
 
 
 def topic_table(
@@ -264,11 +267,11 @@ def topics_per_class(
     Args:
         topics: The topics.
         documents: The documents.
-        classes: The class of each document; documents with None belong to none.
+        classes: The class of each document; documents with None, NaN or what pandas has for them belong to none.
         top_n: Words for each topic and class.
         smoothing: How much of the words of all classes is mixed in, from 0 to 1.
     """
-    values = list(classes)
+    values = [None if _is_missing(value) else value for value in classes]
     _check_length("classes", values, len(documents))
     names = sorted(
         {value for value in values if value is not None}, key=lambda v: (str(type(v)), v)
@@ -322,12 +325,13 @@ def _moments(timestamps: Iterable[Any], expected: int) -> np.ndarray:
         if isinstance(value, datetime) and value.tzinfo is not None:
             value = value.astimezone(UTC).replace(tzinfo=None)
         try:
-            if isinstance(value, str) and value.strip()[10:]:  # a time of day may have a time zone
+            # numpy reads years and months, but takes 20260131 for a year, and knows no time zone
+            if isinstance(value, str) and not _YEAR_OR_MONTH.fullmatch(value.strip()):
                 moment = datetime.fromisoformat(value.strip())
                 value = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
             if isinstance(value, int | float) or value is None:
                 raise ValueError
-            moments[row] = np.datetime64(value)
+            moments[row] = np.datetime64(value.strip() if isinstance(value, str) else value)
         except (ValueError, TypeError):
             raise ValueError(
                 f"timestamp {row} is {value!r}, expected a date like the others, such as '2026-11-21'"
@@ -335,6 +339,11 @@ def _moments(timestamps: Iterable[Any], expected: int) -> np.ndarray:
         if np.isnat(moments[row]):
             raise ValueError(f"timestamp {row} is {value!r}, which is no time")
     return moments
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a column of pandas would have no value here; its `NA` answers no comparison."""
+    return value is None or type(value).__name__ == "NAType" or bool(value != value)
 
 
 def _moment_name(moment: Any) -> Any:
