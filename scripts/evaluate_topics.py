@@ -49,6 +49,7 @@ class EvaluationConfig:
 
     checkpoint: str = field(metadata={"help": "Folder or Hub id of the model."})
     dataset: str = field(metadata={"help": "Hub id, folder or file."})
+    checkpoint_revision: str = option("main", "Commit, branch or tag of the checkpoint.")
     text_column: str = option("text", "Column of the documents.")
     label_column: str | None = option(None, "Column of their classes.")
     bow_text_column: str | None = option(
@@ -84,9 +85,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         max_samples=config.max_samples,
     )
     documents, reference = load(config.split), load(config.reference_split)
-    model, processor = load_topic_model(config.checkpoint)
+    model, processor = load_topic_model(config.checkpoint, config.checkpoint_revision)
     model.to(Accelerator(cpu=config.cpu).device)
-    encoder = load_encoder(model.config, config.encoder, config.checkpoint)
+    encoder = load_encoder(
+        model.config, config.encoder, config.checkpoint, revision=config.checkpoint_revision
+    )
     corpus = None
     if config.probe:
         embeddings = encode_corpus(

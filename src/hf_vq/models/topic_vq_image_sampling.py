@@ -30,6 +30,7 @@ from transformers import (
 )
 
 from .topic_vq_image_layers import shift_arguments
+from .vector_quantization import to_float64
 
 
 def draw_uniforms(
@@ -144,6 +145,6 @@ def draw_codes(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     float32 is at most 1 - 2**-24, so in float64 its product lies below the last sum, and the code that is found
     has a probability above 0.
     """
-    sums = torch.softmax(logits, dim=-1).double().cumsum(dim=-1)
-    thresholds = uniforms.double()[:, None] * sums[:, -1:]
-    return torch.searchsorted(sums, thresholds, right=True)
+    sums = to_float64(torch.softmax(logits, dim=-1)).cumsum(dim=-1)
+    thresholds = to_float64(uniforms)[:, None] * sums[:, -1:]
+    return torch.searchsorted(sums, thresholds, right=True).to(logits.device)

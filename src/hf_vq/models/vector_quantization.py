@@ -211,11 +211,17 @@ def _kmeans_plus_plus(
     for uniform in uniforms.roll(-1):
         centers.append(vectors[chosen])
         distances = torch.minimum(distances, (vectors - centers[-1]).square().sum(dim=-1))
-        cumulative = distances.double().cumsum(dim=0)
+        cumulative = to_float64(distances).cumsum(dim=0)
         # All distances zero: every vector is a center already, and any vector will do (see the jitter in `kmeans`).
         target = torch.where(cumulative[-1] > 0, uniform.to(cumulative) * cumulative[-1], -1.0)
         chosen = torch.searchsorted(cumulative, target, right=True).clamp_max(len(vectors) - 1)
+        chosen = chosen.to(vectors.device)
     return torch.stack(centers)
+
+
+def to_float64(tensor: torch.Tensor) -> torch.Tensor:
+    """In float64, which the GPUs of Apple lack: from there to the CPU."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:

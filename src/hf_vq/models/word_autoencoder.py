@@ -219,8 +219,10 @@ class WordAutoencoder(nn.Module):
         covariance = centered.T @ centered / len(centered)
         encoder: Any = self.encoder.layers[0]
         decoder: Any = self.decoder.layers[0]
-        # Eigenvalues ascend. With more dimensions than embeddings have, the rest stays at zero.
-        directions = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, : len(encoder.weight)]
+        # Eigenvalues ascend. With more dimensions than embeddings have, the rest stays at zero. On the CPU, since not
+        # every accelerator knows eigenvectors.
+        vectors = torch.linalg.eigh(covariance.cpu()).eigenvectors.to(rows.device)
+        directions = vectors.flip(1)[:, : len(encoder.weight)]
         projections = centered @ directions
         encoder.weight.zero_()
         encoder.weight[: directions.shape[1]] = directions.T

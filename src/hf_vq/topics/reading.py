@@ -69,7 +69,7 @@ def read_map(model: Any) -> np.ndarray | None:
 
 def read_shares(model: Any) -> np.ndarray:
     """How much of the training corpus each topic that was trained has, in words, (K,)."""
-    counts = model.statistics.topic_word_counts.sum(dim=1).double().cpu().numpy()
+    counts = model.statistics.topic_word_counts.sum(dim=1).cpu().double().numpy()
     return counts / max(counts.sum(), 1e-12)
 
 
@@ -112,13 +112,13 @@ def query_point(model: Any, code_counts: np.ndarray) -> np.ndarray:
         model: A trained `TopicVQModel`.
         code_counts: (C,), the bag of the text.
     """
-    everywhere = model.statistics.code_frequencies.double().cpu().numpy()
+    everywhere = model.statistics.code_frequencies.cpu().double().numpy()
     here = np.asarray(code_counts, np.float64)
     if not here.any():
         return np.zeros(model.config.codebook_dim)
     lift = here / here.sum() - everywhere / max(everywhere.sum(), 1e-12)
     codebook = torch.nn.functional.normalize(model.quantizer.codebook.detach().float(), dim=-1)
-    return lift @ codebook.double().cpu().numpy()
+    return lift @ codebook.cpu().double().numpy()
 
 
 def read_words(
