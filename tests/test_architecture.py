@@ -85,6 +85,7 @@ IMPORTS: dict[str, set[str]] = {
         "torch",
         "transformers",
         "hf_vq.models.topic_vq_image_layers",
+        "hf_vq.models.vector_quantization",
     },
     "src/hf_vq/models/modeling_topic_vq_image.py": {
         "torch",
@@ -273,6 +274,7 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.topics.encoders",
     },
     "src/hf_vq/topics/word_embeddings.py": {
+        "huggingface_hub",
         "numpy",
         "scipy",
         "torch",
