@@ -125,6 +125,9 @@ def test_vocabulary_is_ordered_and_restricted():
     for number in (0, -1):
         with pytest.raises(ValueError, match=f"max_features is {number}, expected at least 1"):
             fit(max_features=number)
+    for name in ("min_df", "max_df"):
+        with pytest.raises(ValueError, match=f"{name} is None, expected a number or a share"):
+            fit(**{name: None})
 
 
 @pytest.mark.parametrize(
@@ -180,7 +183,13 @@ def test_rows_that_are_no_text_are_named(method, documents, message):
         ({"vocabulary": ["cat", 3]}, "vocabulary must hold words, got 3 of type int"),
         ({"vocabulary": [float("nan")]}, "vocabulary must hold words, got nan of type float"),
         ({"stop_words": ["the", None]}, "stop_words must hold words, got None"),
+        ({"stop_words": 5}, "stop_words must be a list of words or 'english', got 5"),
         ({"ngram_range": (2, 1)}, r"got \(2, 1\)"),
+        ({"ngram_range": 2}, "two whole numbers .* got 2"),
+        ({"ngram_range": "12"}, "two whole numbers .* got '12'"),
+        ({"ngram_range": (1, 2, 3)}, r"got \(1, 2, 3\)"),
+        ({"token_pattern": "("}, r"token_pattern is '\(': missing \)"),
+        ({"token_pattern": r"\w*"}, "at least one character"),
         ({"token_pattern": r"(\w)+"}, "no capturing group"),
         ({"code_words": "nouns"}, "'nouns'"),
     ],

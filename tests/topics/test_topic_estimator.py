@@ -24,6 +24,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.exceptions import NotFittedError
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -261,6 +262,15 @@ def test_words_of_a_document_speak_for_its_topic(topics, documents):
     assert [text[start:end] for start, end in words.spans] == documents[0].split()
     assert set(words.owners.tolist()) == {int(topics.transform([text]).argmax())}
     assert len(topics.word_topics("nothing here").spans) == 0
+
+
+def test_the_longest_n_gram_speaks(fast, documents):
+    words = ["bread oven", "bread", "goal", "goal team match"]
+    topics = fast(vocabulary=words, ngram_range=(1, 3)).fit(documents)
+    text = "Bread, oven: goal team match bread goal team"
+    spans = topics.word_topics(text).spans
+    found = ["Bread, oven", "goal team match", "bread", "goal"]
+    assert [text[start:end] for start, end in spans] == found
 
 
 def test_scores(topics, subjects):
@@ -530,6 +540,8 @@ def test_too_little_for_topics(fast, texts, num_topics, message):
         ({"seed": -1}, "seed is -1, expected a whole number from 0"),
         ({"seed_words": [["moon", "warp"]]}, r"seed_words has \['warp'\]"),
         ({"seed_words": ["moon"]}, "seed_words has 'moon'"),
+        ({"seed_words": [None]}, "seed_words has None, expected a list"),
+        ({"seed_words": [["moon", 3]]}, "seed_words has 3, expected words"),
         ({"seed_words": [["moon"]] * 4}, "seed_words names 4 topics"),
         ({"prior_concentration": [1.0, 2.0]}, "prior_concentration has 2 numbers"),
         ({"prior_concentration": 0.0}, "prior_concentration is 0.0"),
@@ -543,7 +555,7 @@ def test_options_that_make_no_sense(fast, documents, wrong, message):
 # Word embeddings and encoders
 
 
-def test_given_word_embeddings_are_taken(fast, documents):
+def test_given_word_embeddings_are_taken(fast, documents, tmp_path):
     expected = fast().fit(documents)
     encoder, processor = expected._get_encoder(), expected.processor_
     embeddings = encode_corpus(documents, processor, encoder, progress=False)
@@ -554,8 +566,11 @@ def test_given_word_embeddings_are_taken(fast, documents):
     arrays = encoder.encode(documents, processor)
     made_elsewhere = fast().fit(documents, word_embeddings=arrays)
     assert made_elsewhere.transform(documents, word_embeddings=arrays).shape == (90, 3)
-    with pytest.raises(ValueError, match="pass encoder or word_embeddings"):
+    with pytest.raises(ValueError, match="not known, since word_embeddings were given"):
         made_elsewhere.transform(documents)
+    with pytest.raises(ValueError, match="set encoder to what made these"):
+        made_elsewhere.save_pretrained(tmp_path)
+    assert not [*tmp_path.iterdir()]
     with pytest.raises(ValueError, match="word_embeddings are of 90 documents, expected 1"):
         topics.transform(documents[:1], word_embeddings=embeddings)
     with pytest.raises(ValueError, match="89 arrays of embeddings for 90"):
@@ -671,10 +686,32 @@ def test_an_encoder_in_a_pickle_is_refused_for_that(fast, documents, encoder_fol
 
 
 def test_no_folder_of_this_machine_is_saved(fast, documents, tmp_path):
-    fast(cache_dir=tmp_path / "cache").fit(documents).save_pretrained(tmp_path / "saved")
+    run = {"output_dir": str(tmp_path / "run"), "resume_from_checkpoint": "latest"}
+    topics = fast(cache_dir=tmp_path / "cache", training_options=FAST | run).fit(documents)
+    topics.save_pretrained(tmp_path / "saved")
     for file in (tmp_path / "saved").glob("*.json"):
         assert str(tmp_path) not in file.read_text()
-    assert TopicVQ.from_pretrained(tmp_path / "saved").cache_dir is None
+    again = TopicVQ.from_pretrained(tmp_path / "saved")
+    assert (again.cache_dir, again.training_options) == (None, FAST)
+
+
+def test_a_fit_that_fails_leaves_no_topics(fast, documents):
+    topics = fast().fit(documents)
+    with pytest.raises(ValueError, match="num_topics is 91"):
+        topics.set_params(num_topics=91).fit(documents)
+    with pytest.raises(NotFittedError):
+        topics.merge_topics([[0, 1]])
+
+
+def test_words_that_can_never_be_counted_are_told(fast, documents, caplog):
+    fast(vocabulary=["bread", "Oven", "the team", "goal"]).fit(documents)
+    assert "2 of 4 words of the vocabulary, such as 'Oven', can never be counted" in caplog.text
+
+
+def test_scores_want_a_class_of_each_document(topics, subjects):
+    for missing in (None, np.nan):
+        with pytest.raises(ValueError, match="for document 1, expected its class"):
+            topics.evaluate([subjects[0], missing, *subjects[2:]])
 
 
 def test_the_saved_options_are_plain(trained_folder):

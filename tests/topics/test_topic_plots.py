@@ -170,6 +170,10 @@ def test_bars_are_as_long_as_the_weights(topics):
     (bars,) = html_plots.plot_topics(topics, chosen=[2], top_n=2).data
     assert list(bars.y) == ["bread", "&lt;oven&gt;"]
     assert list(bars.x) == [0.3, 0.5]
+    years = html_plots.plot_topics(
+        replace(topics, vocabulary=["1990", "1991", "1992", "1993", "1994", "1995"]), top_n=2
+    )
+    assert {axis.type for axis in years.select_yaxes()} == {"category"}
     for module in (plots, html_plots):
         with pytest.raises(ValueError, match="expected a number from 0 to 2"):
             module.plot_topics(topics, chosen=[3])

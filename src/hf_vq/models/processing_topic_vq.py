@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -123,23 +124,33 @@ class TopicVQProcessor(ProcessorMixin):
                     f"stop_words must be a list of words or 'english', got {stop_words!r}"
                 )
             stop_words = sorted(ENGLISH_STOP_WORDS)
+        elif stop_words is not None and not isinstance(stop_words, Iterable):
+            raise ValueError(f"stop_words must be a list of words or 'english', got {stop_words!r}")
         stop_words = [] if stop_words is None else list(stop_words)
         _check_words("stop_words", stop_words)
-        low, high = ngram_range
-        if not 1 <= low <= high:
+        numbers = list(ngram_range) if isinstance(ngram_range, Sequence) else []
+        whole = [number for number in numbers if isinstance(number, int) and number >= 1]
+        if len(whole) != 2 or len(numbers) != 2 or whole != sorted(whole):
             raise ValueError(
-                f"ngram_range must be two numbers with 1 <= low <= high, got {tuple(ngram_range)}"
+                f"ngram_range must be two whole numbers with 1 <= low <= high, got {ngram_range!r}"
             )
         if code_words not in ("all", "vocabulary"):
             raise ValueError(f"code_words must be 'all' or 'vocabulary', got {code_words!r}")
         self.lowercase = lowercase
         self.token_pattern = token_pattern
-        self.ngram_range = [low, high]
+        self.ngram_range = numbers
         self.code_words = code_words
         self.word_forms = dict(word_forms or {})
         self.stop_words = sorted({self._normalize(word) for word in stop_words})
         self._stop_words = frozenset(self.stop_words)
-        self._pattern = re.compile(token_pattern)
+        try:
+            self._pattern = re.compile(token_pattern)
+        except re.error as error:
+            raise ValueError(f"token_pattern is {token_pattern!r}: {error}") from error
+        if self._pattern.fullmatch(""):
+            raise ValueError(
+                f"token_pattern must find words of at least one character, got {token_pattern!r}"
+            )
         if self._pattern.groups:
             raise ValueError(f"token_pattern must have no capturing group, got {token_pattern!r}")
         self._set_vocabulary(vocabulary)
@@ -239,6 +250,9 @@ class TopicVQProcessor(ProcessorMixin):
         """
         if max_features is not None and max_features < 1:
             raise ValueError(f"max_features is {max_features}, expected at least 1")
+        for name, df in (("min_df", min_df), ("max_df", max_df)):
+            if not isinstance(df, Real):
+                raise ValueError(f"{name} is {df!r}, expected a number or a share of documents")
         self._set_vocabulary(())
         frequencies: Counter[str] = Counter()
         rule, self.code_words = self.code_words, "all"  # there is no vocabulary yet

@@ -84,7 +84,8 @@ def load_encoder(
     if encoder == CORPUS_ENCODER:
         if folder is None:
             raise ValueError(
-                "the vectors of the encoder 'corpus' are not known: pass encoder or word_embeddings"
+                "the vectors of the encoder 'corpus' are not known, since word_embeddings were given: set encoder to "
+                "what made these; to place documents, pass word_embeddings"
             )
         path = cached_file(folder, ENCODER_NAME, revision=revision)
         loaded = CorpusEncoder.load(Path(str(path)).parent)

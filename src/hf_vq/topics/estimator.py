@@ -157,6 +157,8 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         checks.check_several(texts)
         training = self._training()
         counted = texts if others is None else others
+        # A fit that fails leaves no topics, rather than the old ones with new words.
+        self.__dict__.pop("model_", None)
         self.processor_ = self._fit_processor(counted)
         self._encoder = self._fit_encoder(counted, word_embeddings is not None)
         embeddings = self._embed(texts, word_embeddings, others)
@@ -243,9 +245,9 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        self.save_options(folder)
         self.model_.save_pretrained(folder)
         self.processor_.save_pretrained(folder)
-        self.save_options(folder)
         size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
         logger.info("saved %.1f MB to %s", size / 1e6, folder)
         return folder
@@ -255,9 +257,15 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
         if self.model_.config.encoder_name_or_path == CORPUS_ENCODER:
             encoder: Any = self._get_encoder()
             encoder.save(folder)
-        # Where this machine keeps word embeddings is nothing for another one.
-        known = {"encoder": self.model_.config.encoder_name_or_path, "cache_dir": None}
-        options = self.get_params() | known
+        options = self.get_params()
+        options["encoder"] = self.model_.config.encoder_name_or_path
+        # Where this machine keeps word embeddings and a run is nothing for another one.
+        options["cache_dir"] = None
+        if self.training_options is not None:
+            kept = self.training_options.keys() - {"output_dir", "resume_from_checkpoint"}
+            options["training_options"] = {
+                name: self.training_options[name] for name in sorted(kept)
+            }
         state = {"options": options, "merges": self._merges}
         text = json.dumps(state, indent=2, default=checks.plain, ensure_ascii=False)
         (Path(folder) / ESTIMATOR_NAME).write_text(text, encoding="utf-8")
@@ -346,7 +354,10 @@ class TopicVQ(TopicOperations, TransformerMixin, BaseEstimator):
     def _config(self, embeddings: WordEmbeddings) -> TopicVQConfig:
         seeds, labels = self.seed_words, None
         if isinstance(seeds, Mapping):
-            labels = [*seeds, *(f"topic {topic}" for topic in range(len(seeds), self.num_topics))]
+            labels = [
+                *map(str, seeds),
+                *(f"topic {topic}" for topic in range(len(seeds), self.num_topics)),
+            ]
             seeds = list(seeds.values())
         options = checks.model_options(self.model_options)
         facts = encoder_facts(self.encoder if self._encoder is None else self._encoder)

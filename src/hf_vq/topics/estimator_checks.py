@@ -112,6 +112,16 @@ def check_vocabulary(processor: TopicVQProcessor, texts: Iterable[str]) -> None:
         raise ValueError(
             f"no word of the vocabulary, such as {processor.vocabulary[0]!r}, occurs in the documents"
         )
+    found = processor.count_words(processor.vocabulary).diagonal()
+    lost = [word for word, number in zip(processor.vocabulary, found, strict=True) if not number]
+    if lost:
+        logger.warning(
+            "%d of %d words of the vocabulary, such as %r, can never be counted: they have capitals that lowercase "
+            "removes, are stop words, are not what token_pattern finds, or have more or fewer words than ngram_range",
+            len(lost),
+            processor.vocab_size,
+            lost[0],
+        )
 
 
 def check_several(texts: Sequence[str]) -> None:
@@ -142,8 +152,12 @@ def seed_word_ids(processor: TopicVQProcessor, groups: Any) -> list[list[int]]:
     """The numbers of seed words, refused if one is not in the vocabulary."""
     ids = []
     for group in groups:
-        if isinstance(group, str):
+        if isinstance(group, str) or not isinstance(group, Iterable):
             raise ValueError(f"seed_words has {group!r}, expected a list of words for each topic")
+        group = list(group)
+        for seed in group:
+            if not isinstance(seed, str):
+                raise ValueError(f"seed_words has {seed!r}, expected words")
         terms = {
             seed: " ".join(word for word, _, _ in processor.content_words(seed)) for seed in group
         }
@@ -185,7 +199,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 def plain(value: Any) -> Any:
     """What JSON has no form for, in a form that it has."""
-    if isinstance(value, np.ndarray | np.generic):
+    if hasattr(value, "tolist"):  # of NumPy or pandas
         return value.tolist()
     return list(value) if isinstance(value, Sequence | set | frozenset) else str(value)
 

@@ -222,6 +222,9 @@ class TopicOperations:
             raise ValueError(
                 f"labels has {len(labels)} entries for {len(placed)} documents, expected one for each"
             )
+        for row, label in enumerate(() if labels is None else labels):
+            if tables.is_missing(label):
+                raise ValueError(f"labels has {label!r} for document {row}, expected its class")
         words = [self.topics_.top_words(topic, 25) for topic in range(len(self.topics_))]
         distinct = sorted({word for topic in words for word in topic})
         counted = (self._learned or placed).counted_texts

@@ -74,6 +74,7 @@ def plot_topics(topics: Topics, chosen: Sequence[int] | None = None, top_n: int 
             marker_color=colors[topic],
         )
         figure.add_trace(bars, row=place // columns + 1, col=place % columns + 1)
+    figure.update_yaxes(type="category")  # plotly would read "1990" as a place on the axis
     return figure.update_layout(showlegend=False, height=(24 * top_n + 60) * rows + 80)
 
 

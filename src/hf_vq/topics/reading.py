@@ -128,19 +128,30 @@ def read_words(
     proportions: np.ndarray,
     bow_text: str | None = None,
 ) -> WordTopics:
-    """The words of a text that are in the vocabulary, with the topics that they speak for.
+    """The words of a text, or n-grams, that are in the vocabulary, with the topics that they speak for.
 
     Before it is read, a word is of the document's topics or of any topic, with even chances: in a document that is all
     of one topic every word would speak for that one.
     """
-    found = [
-        (processor.word_to_id[word], (start, end))
-        for word, start, end in processor.content_words(text, bow_text)
-        if word in processor.word_to_id
-    ]
-    likelihoods = topics.word_probs[:, [word for word, _ in found]].T
+    ids, spans = [], []
+    words = processor.content_words(text, bow_text)
+    fewest, most = processor.ngram_range
+    first = 0
+    while first < len(words):
+        # Of n-grams that begin with this word the longest that is known, and no other that overlaps it.
+        for number in range(min(most, len(words) - first), fewest - 1, -1):
+            part = words[first : first + number]
+            term = " ".join(word for word, _, _ in part)
+            if term in processor.word_to_id:
+                ids.append(processor.word_to_id[term])
+                spans.append((part[0][1], part[-1][2]))
+                break
+        else:
+            number = 1
+        first += number
+    likelihoods = topics.word_probs[:, ids].T
     expected = (proportions + 1 / len(topics)) / 2
-    return WordTopics(text, [span for _, span in found], word_topics(expected, likelihoods))
+    return WordTopics(text, spans, word_topics(expected, likelihoods))
 
 
 def _rank_merged(model: Any, topics: Topics, topic_map: np.ndarray) -> np.ndarray:

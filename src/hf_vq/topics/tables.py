@@ -271,7 +271,7 @@ def topics_per_class(
         top_n: Words for each topic and class.
         smoothing: How much of the words of all classes is mixed in, from 0 to 1.
     """
-    values = [None if _is_missing(value) else value for value in classes]
+    values = [None if is_missing(value) else value for value in classes]
     _check_length("classes", values, len(documents))
     names = sorted(
         {value for value in values if value is not None}, key=lambda v: (str(type(v)), v)
@@ -341,7 +341,7 @@ def _moments(timestamps: Iterable[Any], expected: int) -> np.ndarray:
     return moments
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Whether a column of pandas would have no value here; its `NA` answers no comparison."""
     return value is None or type(value).__name__ == "NAType" or bool(value != value)
 
@@ -364,6 +364,7 @@ __all__ = [
     "document_table",
     "hierarchy_table",
     "hierarchy_text",
+    "is_missing",
     "representative_documents",
     "search_table",
     "similarity_table",
