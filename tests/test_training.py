@@ -524,6 +524,48 @@ def test_changed_options_are_named_on_resuming(tmp_path, caplog):
     assert "output_dir" not in caplog.text
 
 
+def test_latest_does_not_begin_a_finished_run_anew(tmp_path):
+    config = options(tmp_path, resume_from_checkpoint="latest")
+    train(LinearModel(), Points(), config)
+    weights = (tmp_path / "final" / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(ValueError, match=r"finished run .*final.* and no checkpoint"):
+        train(LinearModel(), Points(), config)
+    assert (tmp_path / "final" / "model.safetensors").stat().st_mtime_ns == weights
+
+
+@pytest.mark.parametrize("kept", ["checkpoint-4", "best", "final"])
+def test_resume_from_elsewhere_spares_another_runs_folder(kept, tmp_path):
+    train(LinearModel(), Points(), options(tmp_path / "a", max_steps=6, checkpointing_steps=6))
+    (tmp_path / "b" / kept).mkdir(parents=True)
+    (tmp_path / "b" / kept / "notes.txt").write_text("mine")
+    checkpoint = str(tmp_path / "a" / "checkpoint-6")
+    config = options(
+        tmp_path / "b", max_steps=8, checkpointing_steps=1, resume_from_checkpoint=checkpoint
+    )
+    with pytest.raises(ValueError, match=f"holds another run .*{kept}"):
+        train(LinearModel(), Points(), config)
+    assert (tmp_path / "b" / kept / "notes.txt").read_text() == "mine"
+
+
+def test_checkpoint_under_another_name_is_resumed(tmp_path):
+    whole, continued = LinearModel(), LinearModel()
+    train(whole, Points(), options(tmp_path, max_steps=4, checkpointing_steps=2))
+    kept = (tmp_path / "checkpoint-2").rename(tmp_path / "kept")
+    with pytest.raises(ValueError, match="checkpoint-4, which this run would overwrite"):
+        train(continued, Points(), options(tmp_path, resume_from_checkpoint=str(kept)))
+    (tmp_path / "checkpoint-4").rename(tmp_path.with_name(f"{tmp_path.name}-4"))
+    train(continued, Points(), options(tmp_path, resume_from_checkpoint=str(kept)))
+    assert_same_state(whole, continued)
+
+
+def test_checkpoint_of_another_trainer_is_named(tmp_path):
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "checkpoint-3" / "trainer_state.json").write_text('{"global_step": 3}')
+    config = options(tmp_path, resume_from_checkpoint="latest")
+    with pytest.raises(ValueError, match=r"checkpoint-3: hf_vq\.training did not write it"):
+        train(LinearModel(), Points(), config)
+
+
 @pytest.mark.parametrize("kept", ["checkpoint-4", "best", "final"])
 def test_another_runs_folder_is_refused(kept, tmp_path):
     config = options(tmp_path, checkpointing_steps=4)

@@ -69,6 +69,7 @@ from .training_state import (
     complete_checkpoints,
     delete_old_checkpoints,
     publish,
+    read_state,
     scalar_fields,
     tidy_output_dir,
     unfinished,
@@ -478,7 +479,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _resume(self, checkpoint: Path) -> None:
-        state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+        state = read_state(checkpoint)
         if state["num_processes"] != self.accelerator.num_processes:
             raise ValueError(
                 f"{checkpoint} was written by {state['num_processes']} processes, "

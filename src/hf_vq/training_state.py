@@ -185,14 +185,24 @@ def complete_checkpoints(output_dir: str | Path) -> list[Path]:
     paths = [
         path for path in Path(output_dir).glob("checkpoint-*") if (path / STATE_FILE).is_file()
     ]
-    return sorted(
-        (path for path in paths if re.fullmatch(r"checkpoint-\d+", path.name)), key=step_of
-    )
+    return sorted((path for path in paths if _is_numbered(path)), key=step_of)
+
+
+def _is_numbered(path: Path) -> bool:
+    return re.fullmatch(r"checkpoint-\d+", path.name) is not None
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step at which a checkpoint was saved."""
+    """The step at which a checkpoint was saved, by the name that it has in `output_dir`."""
     return int(checkpoint.name.rpartition("-")[2])
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of its run; transformers' Trainer has a file of the same name."""
+    state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+    if "progress" not in state:
+        raise ValueError(f"cannot resume from {checkpoint}: hf_vq.training did not write it")
+    return state
 
 
 def checkpoint_to_resume(config: TrainingConfig) -> Path | None:
@@ -200,30 +210,38 @@ def checkpoint_to_resume(config: TrainingConfig) -> Path | None:
     output_dir, wanted = Path(config.output_dir), config.resume_from_checkpoint
     present = complete_checkpoints(output_dir)
     if wanted == "latest":
-        return present[-1] if present else None
-    if wanted is None:
-        taken = [
-            path for path in (*present, output_dir / "best", output_dir / "final") if path.exists()
-        ]
-        if taken:
+        final = output_dir / "final"
+        if not present and final.exists():
             raise ValueError(
-                f"output_dir holds another run ({taken[0]}): choose another one, "
-                "or set resume_from_checkpoint: latest"
+                f"output_dir holds a finished run ({final}) and no checkpoint to go on from: choose another one"
             )
-        return None
-    checkpoint = Path(wanted)
-    if not (checkpoint / STATE_FILE).is_file():
-        raise ValueError(
-            f"resume_from_checkpoint is {wanted!r}, which holds no complete checkpoint"
-        )
-    later = [
-        path
-        for path in present
-        if path.resolve() != checkpoint.resolve() and step_of(path) >= step_of(checkpoint)
+        return present[-1] if present else None
+    checkpoint = None if wanted is None else Path(wanted)
+    if checkpoint is not None:
+        if not (checkpoint / STATE_FILE).is_file():
+            raise ValueError(
+                f"resume_from_checkpoint is {wanted!r}, which holds no complete checkpoint"
+            )
+        if checkpoint.resolve().parent == output_dir.resolve():
+            later = [
+                path
+                for path in present
+                if step_of(path) > read_state(checkpoint)["progress"]["step"]
+            ]
+            if later:
+                raise ValueError(
+                    f"output_dir holds {later[-1]}, which this run would overwrite: choose another one"
+                )
+            return checkpoint
+    # A run that begins in this folder. A checkpoint of other people counts even if it is none of ours.
+    numbered = [path for path in output_dir.glob("checkpoint-*") if _is_numbered(path)]
+    taken = [
+        path for path in (*numbered, output_dir / "best", output_dir / "final") if path.exists()
     ]
-    if later:
+    if taken:
         raise ValueError(
-            f"output_dir holds {later[-1]}, which this run would overwrite: choose another one"
+            f"output_dir holds another run ({taken[0]}): choose another one, "
+            "or set resume_from_checkpoint: latest"
         )
     return checkpoint
 
