@@ -13,6 +13,7 @@
 # limitations under the License.
 """What is special to T5VQVAE: its T5, its codes, roles, positions and padding, and its errors."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -411,6 +412,16 @@ class TestQuantizer:
 class TestRoles:
     RANGES = {"ARG0": [0, 4], "V": [4, 9], "ARG1": [0, 4]}
 
+    def test_roles_keep_their_order_when_saved(self, make_model, tmp_path):
+        model = make_model(role_ranges=self.RANGES, role_embedding=True).eval()
+        model.save_pretrained(tmp_path)
+        again = T5VQVAEForConditionalGeneration.from_pretrained(tmp_path)
+        assert list(again.config.role_ranges.items()) == list(self.RANGES.items())
+        batch, role_ids = texts(7), torch.ones(1, 7, dtype=torch.long)
+        one, other = (m.encode(**batch, role_ids=role_ids) for m in (model, again))
+        assert torch.equal(one.codes, other.codes)
+        assert (other.codes >= 4).all()
+
     @pytest.mark.parametrize("quantizer", ["ema", "gaussian_mixture"])
     @pytest.mark.parametrize("codes_per_token", [1, 2])
     def test_codes_lie_in_the_range_of_their_role(self, make_model, quantizer, codes_per_token):
@@ -491,6 +502,16 @@ class TestRoles:
 
 class TestStart:
     """How the codebook starts."""
+
+    def test_initialize_codebook_leaves_every_mode(self, make_model):
+        model = make_model().train()
+        model.decoder.eval()
+        for batch in (texts(7, 5), texts(15)):  # more than `max_latent_positions`
+            with contextlib.suppress(ValueError):
+                model.initialize_codebook([batch])
+            assert model.training
+            assert model.encoder.block[0].training
+            assert not model.decoder.training
 
     @pytest.mark.parametrize("quantizer", ["ema", "gaussian_mixture"])
     def test_the_first_training_batch_gives_it(self, make_model, quantizer):

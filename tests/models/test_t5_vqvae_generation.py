@@ -188,6 +188,10 @@ def test_roles_reach_the_encoder(make_model, batch):
     for mode in ("greedy", "beam"):
         written = seeded(model.generate, **batch, role_ids=role_ids, **MODES[mode])
         assert torch.equal(seeded(model.generate_from_codes, codes, **MODES[mode]), written)
+    latents, mask = model.encode(**batch).latents, batch["attention_mask"]
+    written = seeded(model.generate_from_codes, codes)
+    again = seeded(model.generate_from_latents, latents, mask, role_ids=role_ids)
+    assert torch.equal(again, written)
 
 
 def test_from_embeddings(make_model, batch):

@@ -13,6 +13,8 @@
 # limitations under the License.
 """T5VQVAE configuration."""
 
+import json
+
 from huggingface_hub.dataclasses import strict
 from transformers import T5Config
 
@@ -101,6 +103,13 @@ class T5VQVAEConfig(PublishedCodeMixin, T5Config):
     temperature_start: float | int = 2.0
     temperature_end: float | int = 0.1
     temperature_anneal_steps: int = 10_000
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """As in transformers, which sorts names, but with the roles in their order: it is what `role_ids` mean."""
+        values = json.loads(super().to_json_string(use_diff))
+        if self.role_ranges:
+            values["role_ranges"] = self.role_ranges
+        return json.dumps(values, indent=2) + "\n"
 
     def validate_numbers(self) -> None:
         """Refuse numbers out of range, naming the field and its value."""

@@ -286,11 +286,12 @@ class T5VQVAEForConditionalGeneration(
         latents: torch.FloatTensor,
         attention_mask: torch.Tensor | None = None,
         quantize: bool = True,
+        role_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """`generate` from latents `(B, S, D)`, from their codes or as they are; takes what `generate` takes."""
         if quantize:
-            latents = self.quantize(latents, attention_mask).quantized
+            latents = self.quantize(latents, attention_mask, role_ids).quantized
         memory, mask = self._read(None, latents, attention_mask)
         return self._generate(memory, mask, **kwargs)
 
@@ -324,23 +325,26 @@ class T5VQVAEForConditionalGeneration(
             generator: source of randomness, on the CPU.
         """
         quantizer = self._quantizer()
-        was_training = self.training
+        modes = [(module, module.training) for module in self.modules()]
         self.eval()
         latents: list[torch.Tensor] = []
         roles: list[torch.Tensor] = []
-        for batch in batches:
-            if not isinstance(batch, Mapping):
-                raise ValueError(
-                    f"a batch is {type(batch).__name__}, expected a dict with input_ids and attention_mask"
-                )
-            named = ("input_ids", "attention_mask", "role_ids")
-            inputs = {name: batch[name].to(self.device) for name in named if name in batch}
-            output: Any = self.encode(**inputs)
-            mask = boolean_mask(output.latents, inputs.get("attention_mask"))
-            latents.append(output.latents[mask].float())
-            if "role_ids" in inputs:
-                roles.append(inputs["role_ids"][mask])
-        self.train(was_training)
+        try:
+            for batch in batches:
+                if not isinstance(batch, Mapping):
+                    raise ValueError(
+                        f"a batch is {type(batch).__name__}, expected a dict with input_ids and attention_mask"
+                    )
+                named = ("input_ids", "attention_mask", "role_ids")
+                inputs = {name: batch[name].to(self.device) for name in named if name in batch}
+                output: Any = self.encode(**inputs)
+                mask = boolean_mask(output.latents, inputs.get("attention_mask"))
+                latents.append(output.latents[mask].float())
+                if "role_ids" in inputs:
+                    roles.append(inputs["role_ids"][mask])
+        finally:
+            for module, mode in modes:
+                module.training = mode
         if not latents:
             raise ValueError("initialize_codebook got no batch")
         role_ids = torch.cat(roles) if roles else None

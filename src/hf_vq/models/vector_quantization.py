@@ -387,6 +387,11 @@ class Quantizer(nn.Module):
         ranges: torch.Tensor | None = None,
     ) -> None:
         """Note what a training forward assigned to which code, and draw the latents that dead codes may move to."""
+        if self.pending_counts.dtype != torch.float32:
+            raise ValueError(
+                f"the moving averages of the codebook are {self.pending_counts.dtype}, expected torch.float32: train "
+                "under autocast, or load with from_pretrained(dtype=...), which leaves the quantizer as it is"
+            )
         self.pending_counts.index_add_(0, codes, weights)
         if not self.learned_codebook:
             self.pending_sums.index_add_(0, codes, rows * weights[:, None])
@@ -494,7 +499,8 @@ class EMAQuantizer(Quantizer):
             torch.ones(latents.shape[:-1], device=latents.device) if mask is None else mask.float()
         )
         codes = nearest_codes(latents, self.codebook, ranges=ranges)
-        counts = torch.zeros_like(self.ema_counts).index_add_(0, codes.flatten(), weight.flatten())
+        counts = torch.zeros_like(self.ema_counts, dtype=torch.float32)
+        counts.index_add_(0, codes.flatten(), weight.flatten())
         if self.training:
             rows = latents.detach().float().flatten(0, -2)
             self._collect(rows, codes.flatten(), weight.flatten(), ranges)
