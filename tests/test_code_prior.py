@@ -179,6 +179,8 @@ def test_mistakes_are_named(codec):
     prior = make_prior()
     with pytest.raises(ValueError, match="a text has 4 codes, but this prior takes at most 3"):
         prior.bits([torch.zeros(4, 2, dtype=torch.int64)])
+    with pytest.raises(ValueError, match="there are no codes"):
+        prior.bits([])
     with pytest.raises(ValueError, match=r"\[0, 3\), got 3"):
         prior.bits([torch.full((2, 2), 3)])
     with pytest.raises(ValueError, match="16 codes in 1 groups, but the prior was made for 3 in 2"):

@@ -19,6 +19,8 @@ from fractions import Fraction
 from math import floor
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -274,11 +276,36 @@ def test_neighbors_stay_in_the_range_of_a_role(make_codec):
         (lambda codec: codec.encode([None]), "codes are None"),
         (lambda codec: codec.decode([[]]), "codes are empty"),
         (lambda codec: codec.read(CAT)[0].find(("cat", "dog")), "neither words nor two character"),
+        (lambda codec: codec.read(CAT)[0].find(2), "span 2 is neither words nor two character"),
+        (lambda codec: codec.encode({"text": CORPUS}), "the input is 'dict', expected a text"),
+        (lambda codec: codec.encode(3), "the input is 'int', expected a text"),
+        (lambda codec: words_of_code(codec, [3.5], CORPUS), "integers of shape"),
+        (lambda codec: arithmetic(codec, [1, float("nan")], CAT, DOG), "expected finite numbers"),
+        (lambda codec: codec.encode([CORPUS]), "integers or a string of them, got \\['a cat"),
     ],
 )
 def test_inputs_that_are_nothing(codec, call, message):
     with pytest.raises(ValueError, match=message):
         call(codec)
+
+
+def test_inputs_from_other_libraries(codec):
+    codes = codec.encode(CORPUS)
+    for texts in (pd.Series(CORPUS, index=range(5, 10)), np.array(CORPUS), (t for t in CORPUS)):
+        assert torch.equal(codec.encode(texts), codes)
+    wanted = codes[0, :2, 0]
+    expected = words_of_code(codec, wanted.tolist(), CORPUS).records
+    assert expected
+    for same in (wanted, list(wanted), wanted.numpy(), format_codes(codes[0, :2])):
+        assert words_of_code(codec, same, CORPUS).records == expected
+    assert words_of_code(codec, np.int64(wanted[0]), CORPUS).records[0] == expected[0]
+    assert traverse(codec, CAT, np.int64(1), 2).records == traverse(codec, CAT, 1, 2).records
+    weights = [0.5, 0.5]
+    expected = arithmetic(codec, weights, CAT, DOG).records
+    assert arithmetic(codec, np.array(weights), CAT, DOG).records == expected
+    expected = substitute(codec, CAT, (2, 5), DOG, (2, 5)).records
+    for span in ([2, 5], [[2, 5]], tuple(np.array([2, 5]))):  # JSON has lists only
+        assert substitute(codec, CAT, span, DOG, span).records == expected
 
 
 def test_codes_of_one_text_may_be_numpy_integers(codec):

@@ -166,6 +166,10 @@ def test_mistakes_are_named(make_pipe, model, tokenizer):
         editing({"operation": "insert", "text": CAT})
     with pytest.raises(ValueError, match='takes "operands" alone'):
         editing({"operation": "sum", "text": CAT})
+    with pytest.raises(ValueError, match="\"operands\" is 'ab', expected a list"):
+        editing({"operation": "sum", "operands": "ab"})
+    with pytest.raises(ValueError, match="an input holds 2 edits, expected one"):
+        editing({"operation": "substitute", "text": ["a cat", "a dog"], "span": "a", "donor": "a"})
     with pytest.raises(ValueError, match="'cow' does not occur"):
         editing({"operation": "substitute", "text": CAT, "span": "cow", "donor": "dog"})
     with pytest.raises(ValueError, match="needs a tokenizer"):

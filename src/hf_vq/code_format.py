@@ -30,7 +30,14 @@ def as_codes(codes: Any, codebook_size: int, codes_per_token: int) -> torch.Tens
     """
     if codes is None:
         raise ValueError("the codes are None, expected integers or a string of them")
-    codes = parse_codes(codes) if isinstance(codes, str) else torch.as_tensor(codes).cpu()
+    if isinstance(codes, str):
+        codes = parse_codes(codes)
+    try:
+        codes = torch.as_tensor(codes).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"codes of one text must be integers or a string of them, got {str(codes)[:80]}"
+        ) from error
     if not codes.numel():
         raise ValueError("the codes are empty, expected at least one")
     if codes.ndim == 1 and codes_per_token == 1:

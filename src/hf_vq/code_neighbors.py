@@ -15,10 +15,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
 
+from .code_format import as_codes
 from .latent_tables import OperationTable, decoded, input_name, word_changes
 from .text_codec import Sentence, TextCodec, TextOrCodes, broadcast
 
@@ -119,10 +121,8 @@ def words_of_code(
             counts.setdefault(code, Counter())[word] += 1
     wanted = sorted(counts, key=lambda code: (-counts[code].total(), code))
     if codes is not None:
-        wanted = [codes] if isinstance(codes, int) else list(codes)
-        for code in wanted:
-            if not 0 <= code < codec.codebook_size:
-                raise ValueError(f"codes must lie in [0, {codec.codebook_size}), got {code}")
+        given = codes if isinstance(codes, str) else torch.as_tensor(codes).reshape(-1)
+        wanted = as_codes(given, codec.codebook_size, 1)[:, 0].tolist()
     return OperationTable(
         "words of codes",
         [
@@ -150,7 +150,7 @@ def _neighbors(
     if reference not in ("latent", "code"):
         raise ValueError(f"reference is {reference!r}, expected 'latent' or 'code'")
     _check_group(codec, group)
-    places = [at] if isinstance(at, int | str) else list(at)
+    places = [at] if isinstance(at, int | Integral | str) else list(at)
     found = []
     with codec.frozen():
         space = codec.space()
@@ -192,7 +192,8 @@ def _check_group(codec: TextCodec, group: int) -> None:
 
 def _position(sentence: Sentence, at: Place, occurrence: int) -> int:
     """A position, or that of a word's only code."""
-    if isinstance(at, int):
+    if isinstance(at, int | Integral):
+        at = int(at)
         if not 0 <= at < len(sentence.codes):
             raise ValueError(
                 f"position is {at}, expected 0 to {len(sentence.codes) - 1} in {input_name(sentence)!r}"

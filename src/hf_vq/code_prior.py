@@ -220,7 +220,10 @@ class CodePrior:
         return allowed
 
     def _rows(self, codes: Any) -> list[torch.Tensor]:
-        return [as_codes(row, self.codebook_size, self.codes_per_token) for row in as_list(codes)]
+        rows = [as_codes(row, self.codebook_size, self.codes_per_token) for row in as_list(codes)]
+        if not rows:
+            raise ValueError("there are no codes: the list is empty")
+        return rows
 
 
 class _OnlyAllowed(LogitsProcessor):

@@ -13,6 +13,7 @@
 # limitations under the License.
 """Mixtures of sentences in latent space: paths and arithmetic; the equations are in docs/latent_operations.md."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -91,7 +92,8 @@ def arithmetic(
     weights = _weights(operation, len(operands))
     groups = list(zip(*broadcast(*(codec.read(operand) for operand in operands)), strict=True))
     with codec.frozen():
-        rows = _nearest(codec, [_sum(codec, group, weights, operation) for group in groups])
+        is_mean = isinstance(operation, str) and operation == "mean"
+        rows = _nearest(codec, [_sum(codec, group, weights, is_mean) for group in groups])
     records = [
         {chr(ord("a") + i): input_name(sentence) for i, sentence in enumerate(group)}
         | {"weights": " ".join(f"{weight:+g}" for weight in weights)}
@@ -114,13 +116,15 @@ def _weights(operation: str | Sequence[float], count: int) -> tuple[float, ...]:
         )
     if len(weights) != count or count < 2:
         raise ValueError(f"{operation!r} takes {max(2, len(weights))} operands, got {count}")
+    if not all(map(math.isfinite, weights)):
+        raise ValueError(f"weights are {weights}, expected finite numbers")
     if max(weights) <= 0:
         raise ValueError(f"weights are {weights}, expected a positive one among them")
     return weights
 
 
 def _sum(
-    codec: TextCodec, group: Sequence[Sentence], weights: tuple[float, ...], operation: object
+    codec: TextCodec, group: Sequence[Sentence], weights: tuple[float, ...], is_mean: bool
 ) -> list[Terms]:
     """Eq. (O6) as terms; `group` are the operands of one row."""
     lengths = [len(codec.body(sentence)) for sentence in group]
@@ -132,7 +136,7 @@ def _sum(
             for weight, sentence, length in zip(weights, group, lengths, strict=True)
             if i < length
         ]
-        if operation == "mean":
+        if is_mean:
             present = [(1 / len(present), sentence, i) for _, sentence, i in present]
         mixture.append(present)
     sentence = group[longest]

@@ -15,6 +15,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -158,8 +159,9 @@ def _find(
 
 
 def _spans(span: Any) -> list[Span | None]:
-    """A span may be a pair of numbers, so only a list is a batch of spans."""
-    return list(span) if isinstance(span, list) else [span]
+    """Only a list is a batch of spans, and not of numbers: JSON has no other form for a pair of them."""
+    is_batch = isinstance(span, list) and not all(isinstance(edge, Integral) for edge in span)
+    return list(span) if is_batch else [span]
 
 
 def _spliced(codec: TextCodec, operation: str, edits: list[_Edit]) -> OperationTable:

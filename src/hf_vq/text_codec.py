@@ -23,10 +23,10 @@ same text.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Number
 from typing import Any
 
 import torch
@@ -64,11 +64,12 @@ class Sentence:
                 f"bare codes have no words, so {span!r} cannot be found: give the text"
             )
         if not isinstance(span, str):
-            if len(span) != 2 or not all(isinstance(edge, int) for edge in span):
+            edges: list[Any] = list(span) if isinstance(span, Sequence) else []
+            if len(edges) != 2 or not all(isinstance(edge, Integral) for edge in edges):
                 raise ValueError(
                     f"span {span!r} is neither words nor two character offsets; a span for each text is a list"
                 )
-            start, end = span
+            start, end = map(int, edges)
             if not 0 <= start < end <= len(self.text):
                 raise ValueError(
                     f"span {span} does not lie in {self.text!r}, which has {len(self.text)} characters"
@@ -330,10 +331,15 @@ def as_list(inputs: Any) -> list[Any]:
     """One input or many, as a list: a text, a `Sentence`, codes of one text, or a sequence or batch of these."""
     if isinstance(inputs, str | Sentence):
         return [inputs]
-    if hasattr(inputs, "ndim"):
+    if inputs is None or isinstance(inputs, Mapping | bytes | Number):
+        what = "None" if inputs is None else repr(type(inputs).__name__)
+        raise ValueError(f"the input is {what}, expected a text, codes, or a list of these")
+    if isinstance(inputs, torch.Tensor):
         return list(inputs) if inputs.ndim == 3 else [inputs]
-    if inputs is None:
-        raise ValueError("the input is None, expected a text, codes, or a list of these")
+    if hasattr(inputs, "ndim"):
+        # A column of texts, or codes.
+        texts = inputs.ndim == 1 and any(isinstance(item, str) for item in inputs)
+        return list(inputs) if inputs.ndim == 3 or texts else [inputs]
     items = list(inputs)
     if items and isinstance(items[0], Integral):
         return [items]

@@ -150,14 +150,23 @@ def _reconstruct(codec: TextCodec, inputs: list[Any]) -> list[dict[str, Any]]:
 
 def _edit(codec: TextCodec, operation: str | None = None, **arguments: Any) -> dict[str, Any]:
     if operation in SPAN_EDITS:
-        return SPAN_EDITS[operation](codec, **arguments)[0]
+        return _only_row(SPAN_EDITS[operation](codec, **arguments).records)
     if operation not in ARITHMETIC:
         raise ValueError(
             f"operation is {operation!r}, expected one of {[*SPAN_EDITS, *ARITHMETIC]}"
         )
     if set(arguments) != {"operands"}:
         raise ValueError(f'{operation!r} takes "operands" alone, got {sorted(arguments)}')
-    return arithmetic(codec, operation, *arguments["operands"])[0]
+    operands = arguments["operands"]
+    if isinstance(operands, str):
+        raise ValueError(f'"operands" is {operands!r}, expected a list of texts or codes')
+    return _only_row(arithmetic(codec, operation, *operands).records)
+
+
+def _only_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    if len(rows) != 1:
+        raise ValueError(f"an input holds {len(rows)} edits, expected one: give a list of inputs")
+    return rows[0]
 
 
 def register_text_pipelines() -> None:
