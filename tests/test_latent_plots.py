@@ -20,7 +20,13 @@ from PIL import Image
 
 pytest.importorskip("matplotlib", reason="the pictures need the extra plots")
 
-from hf_vq.latent_operations import TextCodec, interpolate, substitute, traverse
+from hf_vq.latent_operations import (
+    OperationTable,
+    TextCodec,
+    interpolate,
+    substitute,
+    traverse,
+)
 from hf_vq.latent_plots import plot_code_map, plot_codebook, plot_path, plot_traversals
 from hf_vq.models import T5VQVAEForConditionalGeneration
 from hf_vq.text_tokenizer import train_tokenizer
@@ -117,3 +123,18 @@ def test_traversals_show_pieces_codes_and_texts(codec):
     assert sorted(text for text in texts_in(figure) if text) == sorted(first + words)
     with pytest.raises(ValueError, match="takes a table of traverse, got 'substitution'"):
         plot_traversals(codec, substitute(codec, TEXTS[0], "cat", "dog"))
+
+
+def test_dollars_are_dollars(codec):
+    text = r"a $\foo$ cat"  # as a formula it would not even be drawn
+    table = traverse(codec, text, 0, 2)
+    path = OperationTable("path", [{"t": 0.0, "text": text}, {"t": 1.0, "text": text}])
+    for record in table.records:
+        record["text"] = text
+    for figure in (
+        plot_path(path),
+        plot_codebook(codec, [text]),
+        plot_code_map(codec, text),
+        plot_traversals(codec, table),
+    ):
+        assert min(png_size(figure)) > 50

@@ -38,6 +38,8 @@ from .latent_tables import OperationTable
 from .text_codec import TextCodec, TextOrCodes
 
 NEW_WORD = "#c0392b"
+# Of words, in which a dollar is a dollar; matplotlib would set what is between two as a formula.
+VERBATIM: dict[str, Any] = {"parse_math": False}
 
 
 def plot_path(table: OperationTable) -> Figure:
@@ -59,7 +61,7 @@ def plot_path(table: OperationTable) -> Figure:
     axes.axis("off")
     for line, (record, now) in enumerate(zip(records, words, strict=True)):
         new = _new_words(words[line - 1] if line else now, now)
-        text: dict[str, Any] = {"family": "monospace", "fontsize": 9, "va": "center"}
+        text: dict[str, Any] = {"family": "monospace", "fontsize": 9, "va": "center", **VERBATIM}
         axes.text(0, line, f"{record['t']:.2f}", color="gray", **text)
         column = 6
         for index, word in enumerate(now):
@@ -119,7 +121,7 @@ def plot_codebook(
             )
         axes.legend(fontsize=8, markerscale=0.5, loc="center left", bbox_to_anchor=(1, 0.5))
     for code in used[::-1][:num_labels]:
-        axes.annotate(words[code], points[code].tolist(), fontsize=7)
+        axes.annotate(words[code], points[code].tolist(), fontsize=7, **VERBATIM)
     axes.set(xlabel="first principal component", ylabel="second principal component")
     return figure
 
@@ -134,7 +136,7 @@ def plot_code_map(codec: TextCodec, texts: TextOrCodes | Sequence[TextOrCodes]) 
     axes = figure.add_subplot()
     axes.set(xlim=(0, longest), ylim=(len(lines), 0))
     axes.axis("off")
-    text: dict[str, Any] = {"ha": "center", "va": "center"}
+    text: dict[str, Any] = {"ha": "center", "va": "center", **VERBATIM}
     for line, (sentence, group) in enumerate(lines):
         for position, code in enumerate(sentence.codes[:, group].tolist()):
             _draw_cell(axes, (position, line, 1, 0.5), code, colors[group][code])
@@ -163,6 +165,8 @@ def plot_traversals(codec: TextCodec, table: OperationTable) -> Figure:
     axes.set(xlim=(-0.1, width), ylim=(height, 0))
     axes.axis("off")
     line, unedited = 0.0, list[str]()
+    small: dict[str, Any] = {"fontsize": 8, "ha": "center", "va": "center", **VERBATIM}
+    written: dict[str, Any] = {"family": "monospace", "fontsize": 9, "va": "center", **VERBATIM}
     for record, codes in zip(table.records, rows, strict=True):
         begins = record["rank"] == 0
         if begins:
@@ -171,7 +175,7 @@ def plot_traversals(codec: TextCodec, table: OperationTable) -> Figure:
             (sentence,) = codec.read(codes if record["piece"] is None else record["input"])
             for position in range(len(codes)):
                 if piece := codec.piece(sentence, position):
-                    axes.text(position + 0.5, line + 1, piece, fontsize=8, ha="center", va="center")
+                    axes.text(position + 0.5, line + 1, piece, **small)
             line += 1.4
         for position, code in enumerate(codes[:, record["group"]].tolist()):
             tried = position == record["position"]
@@ -181,9 +185,7 @@ def plot_traversals(codec: TextCodec, table: OperationTable) -> Figure:
         new = _new_words(unedited, words := record["text"].split())
         for index, word in enumerate(words):
             style: dict[str, Any] = {"color": NEW_WORD, "weight": "bold"} if index in new else {}
-            axes.text(
-                column, line + 0.5, word, family="monospace", fontsize=9, va="center", **style
-            )
+            axes.text(column, line + 0.5, word, **written, **style)
             column += character * (len(word) + 1)
         line += 1
     return figure
