@@ -36,7 +36,6 @@ The model that is best on held-out training texts is scored on the test split: `
 import dataclasses
 import logging
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass
 from functools import partial
@@ -76,6 +75,8 @@ SMALL_T5 = {
     "dropout_rate": 0.1,
     "feed_forward_proj": "relu",
 }
+# What stands for the signs of a split that not every file system takes.
+IN_FILE_NAMES = str.maketrans({"[": "-", ":": "_", "%": "p", "]": None})
 PRIOR_DEFINITIONS = {
     "bits": "code_bits + text_bits: bits of a text in two parts, for each of its pieces, </s> counted",
     "code_bits": "-log2 of the prior's probability of the codes of a text, for each of its pieces",
@@ -283,8 +284,8 @@ def report(
     checkpoint: Path, metrics: dict[str, float], data: TextConfig, split: str, test: Any, seed: int
 ) -> None:
     """Write a record beside the checkpoint and print what matters most."""
-    # The first split is the one that a model card asks for.
-    ending = "" if split == data.test_splits[0] else "-" + re.sub(r"\W+", "-", split).strip("-")
+    # The first split is the one that a model card asks for. Others have names of their own: test[:9] and test[9:] too.
+    ending = "" if split == data.test_splits[0] else "-" + split.translate(IN_FILE_NAMES)
     path = checkpoint.parent / f"{checkpoint.name}{ending}.json"
     source = {
         "name": data.dataset,

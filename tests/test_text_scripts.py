@@ -95,6 +95,18 @@ def tokenizer():
     return train_tokenizer(SENTENCES, 150)
 
 
+def test_each_split_has_a_record_of_its_own(tmp_path, monkeypatch):
+    names = []
+    monkeypatch.setattr(training, "write_record", lambda path, *_, **__: names.append(path.name))
+    monkeypatch.setattr(training, "format_figures", lambda *_: "")
+    splits = ["test", "test_length", "test[:50]", "test[50:]", "test[-50:]", "test[:50%]"]
+    data = training.TextConfig("texts", test_splits=splits)
+    for split in splits:
+        training.report(tmp_path / "best", {}, data, split, [], seed=0)
+    assert names[:2] == ["best.json", "best-test_length.json"]
+    assert len(set(names)) == len(splits)
+
+
 @pytest.fixture
 def checkpoint(tmp_path, tokenizer):
     torch.manual_seed(0)
