@@ -77,7 +77,8 @@ def load(config: EvaluationConfig) -> Any:
     """Return the texts."""
     if config.dataset in MATHEMATICS:
         number = config.max_samples
-        # Test splits do not depend on the training rows; some must be drawn to look alike.
+        # Some training rows must be drawn. On their number the formulas to repeat do not depend, but the problems
+        # to infer do: other ones than at the end of a training run, none of which it trained on.
         splits = MATHEMATICS[config.dataset](1, 1, number or 4_000, number or 2_000)
         check_name("split", config.split, [name for name in splits if name.startswith("test")])
         return splits[config.split]

@@ -117,7 +117,9 @@ def generate_inference(
 
     The target is "the result is x**2". About half of each split is integration, made by
     differentiating the answer, which has no constant of integration. No formula occurs twice, be it
-    in a problem or in an answer, so no test problem is a training problem backwards.
+    in a problem or in an answer, so no test problem is a training problem backwards. That needs one
+    call for all splits: with other numbers of rows, `test` and `test_template` hold other problems,
+    never ones of training, but perhaps its answers.
 
     Args:
         num_train: As in `generate_expressions`.
