@@ -167,6 +167,15 @@ class TestDecoder:
             torch.testing.assert_close(std, expected, rtol=0.1, atol=0, msg=name)
         assert ours.lm_head.weight is not ours.transformer.wte.weight
 
+    @pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])
+    def test_no_decoder_sees_what_it_is_to_write(self, make, kind):
+        model = make(decoder_config={"model_type": kind})
+        codes = some_codes(model, 1).flatten(1)
+        other = torch.cat([codes[:, :-2], (codes[:, -2:] + 1) % 16], dim=1)
+        topics = some_topics(model, 1)
+        likelihoods = (model.log_likelihood(each, topics, True)[:, :-2] for each in (codes, other))
+        torch.testing.assert_close(*likelihoods)
+
     @pytest.mark.parametrize("condition", CONDITIONS)
     @pytest.mark.parametrize("decoder", [None, LLAMA], ids=["gpt2", "llama"])
     def test_other_decoders_save_load_and_generate(self, make, tmp_path, decoder, condition):

@@ -160,6 +160,16 @@ def test_images_are_read_as_the_processor_reads_them(make_images):
     assert torch.equal(read_images(wide, 3, (8, 8)), expected)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_16_bits_keep_their_gray(channels):
+    deep = Image.fromarray(np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8))
+    processor = GMVQImageProcessor(size=8, do_grayscale=channels == 1)
+    expected = processor(deep, return_tensors="pt").pixel_values
+    torch.testing.assert_close(
+        read_images(deep, channels, (8, 8)), expected, atol=0.5 / 255, rtol=0
+    )
+
+
 def test_every_form_of_images(make_images):
     images = make_images(2)
     expected = read_images(images, 3)
@@ -179,6 +189,7 @@ def test_every_form_of_images(make_images):
         ([], "no images"),
         ([torch.rand(3, 8, 8), torch.rand(3, 8, 4)], "unlike sizes: 8 x 4, 8 x 8"),
         (["cat.png"], "an image is str"),
+        (Image.new("F", (8, 8)), "mode 'F' has no agreed range"),
         (torch.rand(1, 1, 8, 8), "3 channels"),
         (torch.rand(1, 3, 8, 8) + 1, r"floats in \[0, 1\]"),
         (torch.full((1, 3, 8, 8), torch.nan), r"floats in \[0, 1\]"),

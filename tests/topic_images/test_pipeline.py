@@ -349,6 +349,18 @@ def test_an_index_without_a_component_is_refused(pipe, tmp_path):
         TopicVQImagePipeline.from_pretrained(tmp_path)
 
 
+def test_numbers_of_numpy_and_torch_are_topics_and_seeds(pipe):
+    expected = codes_of(pipe, topics=[1], generator=3)
+    for topics in (np.int64(1), torch.tensor(1), np.array([1]), torch.tensor([1])):
+        assert torch.equal(codes_of(pipe, topics=topics, generator=np.int64(3)), expected)
+
+
+@pytest.mark.parametrize("topics", [1.5, [1.5], "1", "12"])
+def test_what_is_no_whole_number_is_no_topic(pipe, topics):
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        pipe(topics=topics)
+
+
 IMAGE = torch.zeros(3, 8, 12)
 
 
@@ -372,6 +384,7 @@ IMAGE = torch.zeros(3, 8, 12)
         ({"kept_rows": 1}, "kept_rows is given without partial_images"),
         ({"partial_images": [IMAGE] * 2, "topics": [0, 1, 2]}, "3 prompts and 2 partial images"),
         ({"guidance_scale": 2.0}, "no topics to guide to"),
+        ({"topics": 0, "guidance_scale": float("inf")}, "guidance_scale is inf, expected a finite"),
         ({"topics": 0, "generator": [1, 2]}, "2 generators for 1 images"),
         ({"topics": 0, "output_type": "png"}, "output_type is 'png'"),
         ({"topics": 0, "num_images_per_prompt": 0}, "num_images_per_prompt is 0"),

@@ -212,7 +212,10 @@ class TopicVQImageConfig(PublishedCodeMixin, PreTrainedConfig):
             "tie_word_embeddings": self.tie_word_embeddings,
         }
         fields = ours | dict(self.decoder_config or {})
-        return CONFIG_MAPPING[fields.pop("model_type")](**fields)
+        kind = CONFIG_MAPPING[fields.pop("model_type")]
+        if hasattr(kind, "is_decoder"):  # BERT and its kin look ahead unless told not to
+            fields["is_decoder"] = True
+        return kind(**fields)
 
     def validate_numbers(self) -> None:
         """Refuse numbers out of range, naming the field and its value."""

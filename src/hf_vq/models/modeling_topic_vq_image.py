@@ -20,6 +20,7 @@ docs/topic_images.md.
 """
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -434,6 +435,8 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         """
         options = self._generation_options(generation_config, kwargs)
         guidance = 1.0 if options.guidance_scale is None else float(options.guidance_scale)
+        if not math.isfinite(guidance):
+            raise ValueError(f"guidance_scale is {guidance}, expected a finite number")
         if guidance != 1 and isinstance(topic_proportions, str):
             raise ValueError(f"guidance_scale is {guidance}, but there are no topics to guide to")
         start, topic_proportions = self._check_start(codes, topic_proportions, num_images)

@@ -268,6 +268,10 @@ def read_images(images: Any, num_channels: int, size: tuple[int, int] | None = N
 
 def _read_image(image: Any, num_channels: int, size: tuple[int, int] | None) -> Tensor:
     if isinstance(image, Image.Image):
+        if image.mode in ("I", "F"):
+            raise ValueError(f"an image of mode {image.mode!r} has no agreed range: give an array")
+        if image.mode.startswith("I;16"):  # Pillow's own conversion clips 16 bits at 255
+            image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
         image = image.convert("L" if num_channels == 1 else "RGB")
         if size is not None and image.size != (size[1], size[0]):
             image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)

@@ -20,9 +20,11 @@ It imports nothing of hf_vq but its neighbor: a repository carries a copy of bot
 """
 
 import json
+import operator
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -268,8 +270,8 @@ class TopicVQImagePipeline(DiffusionPipeline):
                     f"there are {len(generator)} generators for {total} images, expected one for each"
                 )
             return [self._generators(each, 1) for each in generator]
-        if isinstance(generator, int):
-            return torch.Generator(self.prior.device).manual_seed(generator)
+        if isinstance(generator, Integral):
+            return torch.Generator(self.prior.device).manual_seed(int(generator))
         return generator
 
     def _images(self, grids: Tensor, output_type: str, batch_size: int) -> Any:
@@ -418,13 +420,15 @@ def topic_mixtures(topics: int | Sequence[int], num_topics: int) -> Tensor:
     Raises:
         ValueError: If there is no such topic.
     """
-    numbers = [topics] if isinstance(topics, int) else list(topics)
+    several: Any = [topics] if np.ndim(topics) == 0 else topics
+    # Not `int`, which would take 1.5 or "1" for a topic.
+    numbers = [operator.index(topic) for topic in several]
     if not numbers:
         raise ValueError("topics is empty, expected at least one")
     for topic in numbers:
-        if not 0 <= int(topic) < num_topics:
+        if not 0 <= topic < num_topics:
             raise ValueError(f"there is no topic {topic}: topics are 0 to {num_topics - 1}")
-    return torch.eye(num_topics)[[int(topic) for topic in numbers]]
+    return torch.eye(num_topics)[numbers]
 
 
 def check_mixtures(topic_proportions: Any, num_topics: int) -> Tensor:
