@@ -441,6 +441,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "src/hf_vq/topic_images/codes.py": {
         "datasets",
+        "huggingface_hub",
         "numpy",
         "torch",
         "transformers",

@@ -359,6 +359,10 @@ class ImageCollator:
             batch["pixel_values"] = torch.where(flip[:, None, None, None], pixels.flip(-1), pixels)
         label_column = "labels" if "labels" in rows[0] else self.label_column
         if label_column is not None:
+            if label_column not in rows[0]:
+                raise ValueError(
+                    f"there is no column {label_column!r}; the columns are {sorted(rows[0])}"
+                )
             batch["labels"] = torch.tensor([int(row[label_column]) for row in rows])
         return batch
 

@@ -94,6 +94,20 @@ def test_codes_of_images_in_memory(tokenizer, processor, labeled):
     assert grids.labels.tolist() == [0, 1, 1, 0, 1, 0, 0]
 
 
+def test_all_images_have_a_label_or_none(tokenizer, processor, labeled):
+    dataset, images = labeled
+
+    def encode(kinds):
+        rows = datasets.Dataset.from_dict({"image": images, "kind": kinds})
+        return encode_images(rows, tokenizer, processor, label_column="kind", progress=False)
+
+    assert encode([-1] * 7).labels is None
+    with pytest.raises(ValueError, match="1 of 7 images have the label -1"):
+        encode([0] * 6 + [-1])
+    with pytest.raises(ValueError, match=r"no column 'knid'; the columns are \['image', 'kind'\]"):
+        encode_images(dataset, tokenizer, processor, label_column="knid", progress=False)
+
+
 def test_a_killed_pass_goes_on(tokenizer, processor, labeled, tmp_path, monkeypatch):
     dataset, _ = labeled
     options = {"batch_size": 2, "progress": False}
@@ -129,7 +143,7 @@ def test_the_cache_minds_tokenizer_processor_and_images(
     ):
         encode_images(*arguments, folder, progress=False)
     assert [count.sizes for count in counts] == [[7, 7, 6], [7]]
-    assert len(list(folder.iterdir())) == 4
+    assert sum(path.is_dir() for path in folder.iterdir()) == 4
 
 
 def test_codes_of_large_codebooks_fit(tiny_config, processor, labeled):

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.utils import WeakFileLock
 from torch.utils.data import DataLoader, Dataset, Subset
 from transformers.utils import logging as transformers_logging
 
@@ -204,13 +205,22 @@ def encode_images(
         facts_text = json.dumps(facts, sort_keys=True)
         key = hashlib.sha256(facts_text.encode()).hexdigest()[:20]
         folder, dtypes = Path(cache_dir) / key, {"codes": dtype, "labels": "int64"}
-        if read_facts(folder) is None:
-            with GrowingArrays(folder, dtypes, facts) as growing:
-                for part in batches(growing.num_documents):
-                    growing.append(part, len(part["codes"]))
-                growing.finish()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # One process writes, others that want the same wait for it.
+        with WeakFileLock(folder.with_suffix(".lock")):
+            if read_facts(folder) is None:
+                with GrowingArrays(folder, dtypes, facts) as growing:
+                    for part in batches(growing.num_documents):
+                        growing.append(part, len(part["codes"]))
+                    growing.finish()
         arrays = open_arrays(folder, dtypes)
-    labels = arrays["labels"] if (arrays["labels"] != NO_LABEL).any() else None
+    unknown = int((arrays["labels"] == NO_LABEL).sum())
+    if 0 < unknown < len(dataset):
+        raise ValueError(
+            f"{unknown} of {len(dataset)} images have the label {NO_LABEL}, which is none: leave these images out, or "
+            "label_column"
+        )
+    labels = None if unknown else arrays["labels"]
     return CodeGrids(arrays["codes"].reshape(-1, rows, columns), labels=labels, **common)
 
 
