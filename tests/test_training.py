@@ -528,7 +528,7 @@ def test_latest_does_not_begin_a_finished_run_anew(tmp_path):
     config = options(tmp_path, resume_from_checkpoint="latest")
     train(LinearModel(), Points(), config)
     weights = (tmp_path / "final" / "model.safetensors").stat().st_mtime_ns
-    with pytest.raises(ValueError, match=r"finished run .*final.* and no checkpoint"):
+    with pytest.raises(ValueError, match=r"finished run .*all_results.* and no checkpoint"):
         train(LinearModel(), Points(), config)
     assert (tmp_path / "final" / "model.safetensors").stat().st_mtime_ns == weights
 

@@ -210,10 +210,11 @@ def checkpoint_to_resume(config: TrainingConfig) -> Path | None:
     output_dir, wanted = Path(config.output_dir), config.resume_from_checkpoint
     present = complete_checkpoints(output_dir)
     if wanted == "latest":
-        final = output_dir / "final"
-        if not present and final.exists():
+        # What a run writes last: one that was killed before it may begin again.
+        results = output_dir / "all_results.json"
+        if not present and results.exists():
             raise ValueError(
-                f"output_dir holds a finished run ({final}) and no checkpoint to go on from: choose another one"
+                f"output_dir holds a finished run ({results}) and no checkpoint to go on from: choose another one"
             )
         return present[-1] if present else None
     checkpoint = None if wanted is None else Path(wanted)
