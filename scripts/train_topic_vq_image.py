@@ -52,6 +52,7 @@ from hf_vq.topic_images.pipeline import TopicVQImagePipeline
 from hf_vq.topic_images.scoring import IMAGE_TOPIC_DEFINITIONS, score_topic_images
 from hf_vq.training import TrainingConfig, evaluate_means, parse_config, train
 from hf_vq.training_config import model_options, option
+from hf_vq.training_state import checkpoint_to_resume
 
 SHOWN = (
     "bits_per_code",
@@ -169,6 +170,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         revision=data.tokenizer_revision,
     )
     tokenizer.model.to(state.device)
+    checkpoint_to_resume(training)  # refuses a taken folder before all images are encoded
     # What one process makes, the others only read.
     with state.main_process_first():
         codes = load_codes(data, training, tokenizer, processor)

@@ -495,9 +495,10 @@ class TestRoles:
         ],
     )
     def test_refuses_roles_that_the_ranges_do_not_name(self, make_model, ranges, role_ids, message):
-        model = make_model(role_ranges=ranges)
-        with pytest.raises(ValueError, match=message):
-            model.encode(**texts(4), role_ids=role_ids)
+        for reads in {False, ranges is not None}:
+            model = make_model(role_ranges=ranges, role_embedding=reads)
+            with pytest.raises(ValueError, match=message):
+                model.encode(**texts(4), role_ids=role_ids)
 
 
 class TestStart:

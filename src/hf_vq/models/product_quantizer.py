@@ -13,7 +13,7 @@
 # limitations under the License.
 """Product codes and codes by role: see docs/quantization.md for the equations."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -213,10 +213,16 @@ class ProductQuantizer(nn.Module):
         """The range of codes of each part, `(*, codes_per_token, 2)`."""
         if role_ids is None:
             return None
-        if role_ids.is_floating_point() or role_ids.shape != parts.shape[:-2]:
+        self.check_roles(role_ids, parts.shape[:-2])
+        bounds = self.role_bounds[role_ids]
+        return bounds[..., None, :].expand(*parts.shape[:-1], 2)
+
+    def check_roles(self, role_ids: torch.Tensor, shape: Sequence[int]) -> None:
+        """Refuses what are no roles of so many positions."""
+        if role_ids.is_floating_point() or role_ids.shape != shape:
             raise ValueError(
                 f"role_ids are {role_ids.dtype} of shape {tuple(role_ids.shape)}, expected integers of "
-                f"shape {tuple(parts.shape[:-2])}"
+                f"shape {tuple(shape)}"
             )
         if not torch.compiler.is_compiling() and role_ids.numel():
             low, high = role_ids.aminmax()
@@ -225,8 +231,6 @@ class ProductQuantizer(nn.Module):
                     f"role_ids range from {low} to {high}, but role_ranges names {len(self.role_names)} roles: "
                     f"{', '.join(self.role_names) or 'none'}; -1 is no role"
                 )
-        bounds = self.role_bounds[role_ids]
-        return bounds[..., None, :].expand(*parts.shape[:-1], 2)
 
     def _project(self, layer: nn.Linear, vectors: torch.Tensor) -> torch.Tensor:
         return layer(vectors.to(layer.weight.dtype))

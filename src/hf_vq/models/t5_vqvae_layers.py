@@ -211,6 +211,8 @@ class T5VQVAEEncoder(T5VQVAEPreTrainedModel, T5Stack):
             inputs_embeds = self.embed_tokens(input_ids)
         mask = boolean_mask(inputs_embeds, attention_mask)
         if self.role_embedding is not None and role_ids is not None:
+            if self.quantizer is not None:  # before a lookup fails, which says less
+                self.quantizer.check_roles(role_ids, inputs_embeds.shape[:2])
             inputs_embeds = inputs_embeds + self.role_embedding(role_ids)
         blocks = self.block[: self.num_layers_below]
         latents = self._run(self.dropout(inputs_embeds), mask, blocks, **kwargs)
