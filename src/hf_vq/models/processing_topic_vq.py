@@ -129,8 +129,8 @@ class TopicVQProcessor(ProcessorMixin):
         stop_words = [] if stop_words is None else list(stop_words)
         _check_words("stop_words", stop_words)
         numbers = list(ngram_range) if isinstance(ngram_range, Sequence) else []
-        whole = [number for number in numbers if isinstance(number, int) and number >= 1]
-        if len(whole) != 2 or len(numbers) != 2 or whole != sorted(whole):
+        are_two = len(numbers) == 2 and all(isinstance(number, int) for number in numbers)
+        if not are_two or not 1 <= numbers[0] <= numbers[1]:
             raise ValueError(
                 f"ngram_range must be two whole numbers with 1 <= low <= high, got {ngram_range!r}"
             )
