@@ -257,6 +257,7 @@ IMPORTS: dict[str, set[str]] = {
     },
     "src/hf_vq/topics/__init__.py": set(),
     "src/hf_vq/topics/growing_arrays.py": {
+        "huggingface_hub",
         "numpy",
     },
     "src/hf_vq/topics/encoders.py": {
@@ -274,7 +275,6 @@ IMPORTS: dict[str, set[str]] = {
         "hf_vq.topics.encoders",
     },
     "src/hf_vq/topics/word_embeddings.py": {
-        "huggingface_hub",
         "numpy",
         "scipy",
         "torch",
@@ -441,7 +441,6 @@ IMPORTS: dict[str, set[str]] = {
     },
     "src/hf_vq/topic_images/codes.py": {
         "datasets",
-        "huggingface_hub",
         "numpy",
         "torch",
         "transformers",

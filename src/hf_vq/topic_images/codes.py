@@ -21,12 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.utils import WeakFileLock
 from torch.utils.data import DataLoader, Dataset, Subset
 from transformers.utils import logging as transformers_logging
 
 from hf_vq._extras import require
-from hf_vq.topics.growing_arrays import GrowingArrays, open_arrays, read_facts
+from hf_vq.topics.growing_arrays import GrowingArrays, open_arrays, read_facts, sole_writer
 
 from .image_tokenizers import ImageTokenizer
 
@@ -205,9 +204,7 @@ def encode_images(
         facts_text = json.dumps(facts, sort_keys=True)
         key = hashlib.sha256(facts_text.encode()).hexdigest()[:20]
         folder, dtypes = Path(cache_dir) / key, {"codes": dtype, "labels": "int64"}
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # One process writes, others that want the same wait for it.
-        with WeakFileLock(folder.with_suffix(".lock")):
+        with sole_writer(folder):
             if read_facts(folder) is None:
                 with GrowingArrays(folder, dtypes, facts) as growing:
                     for part in batches(growing.num_documents):

@@ -14,13 +14,15 @@
 """Arrays in a folder that grow by rows, survive a kill, and are read without loading them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from huggingface_hub.utils import WeakFileLock
 
-__all__ = ["GrowingArrays", "open_arrays", "read_facts"]
+__all__ = ["GrowingArrays", "open_arrays", "read_facts", "sole_writer"]
 
 
 class GrowingArrays:
@@ -86,6 +88,14 @@ class GrowingArrays:
         part = self.folder / "state.json.part"
         part.write_text(json.dumps(state), encoding="utf-8")
         part.replace(self.folder / "state.json")
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """One process writes a folder, others that want the same wait for it: look inside whether there is work left."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(folder.with_suffix(".lock")):
+        yield
 
 
 def read_facts(folder: str | Path) -> dict[str, Any] | None:

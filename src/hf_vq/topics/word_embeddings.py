@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.utils import WeakFileLock
 from transformers.utils import logging as transformers_logging
 
 from hf_vq._extras import require
@@ -38,7 +37,7 @@ from hf_vq.models.processing_topic_vq import TopicVQProcessor, pair_views
 
 from .corpus_encoder import CorpusEncoder
 from .encoders import ContextualEncoder, EncodedWords, WordEncoder
-from .growing_arrays import GrowingArrays, open_arrays, read_facts
+from .growing_arrays import GrowingArrays, open_arrays, read_facts, sole_writer
 
 require("scipy", extra="topics")
 
@@ -374,9 +373,7 @@ def encode_corpus(
             facts["bow_text"] = True
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
         folder = Path(cache_dir) / key
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # One process writes, others that want the same wait for it.
-        with WeakFileLock(folder.with_suffix(".lock")):
+        with sole_writer(folder):
             if read_facts(folder) is None:
                 _write(folder, facts, documents, bow_text, processor, encoder, bar)
     return WordEmbeddings.open(folder, processor)
