@@ -31,6 +31,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LogitsProcessor, LogitsPro
 
 from .code_format import as_codes, pad_codes
 from .latent_tables import OperationTable
+from .models.eval_mode import eval_mode
 from .text_codec import Sentence, TextCodec, as_list
 
 if TYPE_CHECKING:
@@ -157,10 +158,9 @@ class CodePrior:
 
     def bits(self, codes: Any, batch_size: int = 64) -> torch.Tensor:
         """-log2 P of the codes of each text, its stop code included: `(texts,)` in float64 on the CPU."""
-        rows, was_training = self._rows(codes), self.model.training
-        self.model.eval()
+        rows = self._rows(codes)
         bits = []
-        with torch.no_grad():
+        with torch.no_grad(), eval_mode(self.model):
             for start in range(0, len(rows), batch_size):
                 batch = self.collate(rows[start : start + batch_size])
                 batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
@@ -170,7 +170,6 @@ class CodePrior:
                 logits = logits.masked_fill(~allowed.to(logits.device), -torch.inf)
                 chosen = logits.log_softmax(dim=-1).gather(-1, labels.clamp_min(0)[..., None])
                 bits.append(-chosen[..., 0].masked_fill(labels < 0, 0).sum(dim=1).cpu())
-        self.model.train(was_training)
         return torch.cat(bits) / math.log(2)
 
     @torch.no_grad()
@@ -187,10 +186,10 @@ class CodePrior:
         """
         if num_samples < 1:
             raise ValueError(f"num_samples is {num_samples}, expected a positive number")
-        device, was_training = self.model.device, self.model.training
-        self.model.eval()
+        device = self.model.device
         start = torch.full((num_samples, 1), self.stop, device=device)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        generators = torch.random.fork_rng([device] if device.type == "cuda" else [])
+        with generators, eval_mode(self.model):
             torch.manual_seed(seed)
             tokens = self.model.generate(
                 input_ids=start,
@@ -203,7 +202,6 @@ class CodePrior:
                 max_new_tokens=self.max_codes * self.codes_per_token,
                 logits_processor=LogitsProcessorList([_OnlyAllowed(self)]),
             )
-        self.model.train(was_training)
         rows = []
         for row in tokens[:, 1:].tolist():
             codes = row[: row.index(self.stop)] if self.stop in row else row

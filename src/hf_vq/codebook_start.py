@@ -34,6 +34,8 @@ require("accelerate", extra="train")
 from accelerate import Accelerator
 from accelerate.utils import tqdm
 
+from .models.eval_mode import eval_mode
+
 logger = logging.getLogger(__name__)
 
 __all__ = ["endless", "start_codebook"]
@@ -96,11 +98,9 @@ def endless(batches: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[str, to
 
 @torch.no_grad()
 def _count_latents(model: Any, batch: dict[str, torch.Tensor]) -> int:
-    was_training = model.training
-    model.eval()
-    names = [name for name in (model.main_input_name, "attention_mask") if name in batch]
-    codes = model.encode(**{name: batch[name] for name in names}).codes
-    model.train(was_training)
+    with eval_mode(model):
+        names = [name for name in (model.main_input_name, "attention_mask") if name in batch]
+        codes = model.encode(**{name: batch[name] for name in names}).codes
     return max(1, int((codes >= 0).sum()))
 
 

@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ._extras import require
 
@@ -57,6 +57,7 @@ from .metrics import (  # noqa: E402
     round_to_8_bits,
     ssim,
 )
+from .models.eval_mode import eval_mode  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
@@ -192,19 +193,6 @@ class _Totals:
             images, reconstructions = self.features["images"], self.features["reconstructions"]
             metrics["frechet"] = images.distance(reconstructions)
         return metrics | {"num_images": self.means["mse"].count}
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode for a while."""
-    # Module by module, since a part may have been frozen in eval mode on purpose.
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager

@@ -42,6 +42,7 @@ from .hub_checks import (
     check_folder,
 )
 from .models import MODELS, TopicVQProcessor
+from .models.eval_mode import eval_mode
 from .single_file import single_file
 
 logger = logging.getLogger(__name__)
@@ -114,8 +115,8 @@ def save_for_hub(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    was_training = model.training
-    with attach_code(model, processor):
+    # A pipeline puts its model in eval mode.
+    with attach_code(model, processor), eval_mode(model):
         pipeline: Pipeline
         if isinstance(processor, PreTrainedTokenizerBase):
             pipeline = text_pipelines.TextCodesPipeline(
@@ -136,7 +137,6 @@ def save_for_hub(
                 model=model, image_processor=processor, task=pipelines.TASK, device=model.device
             )
         pipeline.save_pretrained(folder, max_shard_size=max_shard_size)
-    model.train(was_training)
     if card is not None:
         ModelCard(card).save(folder / "README.md")
     return folder

@@ -34,8 +34,9 @@ require("accelerate", extra="train")
 from accelerate import Accelerator  # noqa: E402
 from accelerate.data_loader import DataLoaderStateMixin  # noqa: E402
 
-from .evaluation import eval_mode, signed_off, synchronize  # noqa: E402
+from .evaluation import signed_off, synchronize  # noqa: E402
 from .metrics import RunningMean  # noqa: E402
+from .models.eval_mode import eval_mode  # noqa: E402
 from .text_metrics import bleu1, corpus_bleu4, exact_match, token_exact_match  # noqa: E402
 from .text_tokenizer import decode_texts  # noqa: E402
 

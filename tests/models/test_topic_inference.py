@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import distributed, nn
+from torch import nn
 from torch.distributions import Dirichlet, MultivariateNormal, kl_divergence
 
 from hf_vq.models.configuration_topic_vq import VARIANTS
@@ -42,6 +42,7 @@ from hf_vq.models.topic_ranking import (
     rank_by_frex,
     rank_by_relevance,
 )
+from standardization import standardized, standardized_on
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPICS = (ROOT / "docs" / "topics.md").read_text()
@@ -387,37 +388,6 @@ def test_naive_and_fast_agree_on_large_numbers():
     logits = F.batch_norm((proportions @ scores).double(), None, None, training=True)
     expected = (counts * torch.log_softmax(logits + mixture.bias.double(), dim=1)).sum(dim=1)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
-
-
-def standardized(rows):
-    """Two steps of everything that standardizes over a batch: moments, outputs and gradients for these rows."""
-    torch.manual_seed(0)
-    inference, product = TopicInference(6, [], 4), TopicProduct(5)
-    for module in (inference, product):
-        for tensor, value in getattr(module, "initial_values", list)():
-            tensor.data.copy_(value)
-    bags, counts, scores = torch.randn(8, 6), torch.rand(8, 5), torch.randn(4, 5)
-    scores.requires_grad_()
-    for _ in range(2):
-        mean, log_variance = inference(bags[rows])
-        likelihood = product.log_likelihood(torch.softmax(mean, -1), scores, counts[rows])
-        loss = (log_variance.square() * torch.arange(4)).mean() - likelihood.mean()
-        loss.backward()
-    return {
-        **inference.state_dict(),
-        **product.state_dict(),
-        "mean": mean.detach(),
-        "gradients": torch.cat([p.grad.flatten() for p in [*inference.parameters(), scores]]),
-    }
-
-
-def standardized_on(rank, folder):
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
-    )
-    # Unequal shares would weigh the ranks' losses unequally in the mean; four documents each.
-    torch.save(standardized(slice(4 * rank, 4 * rank + 4)), f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
 
 
 def test_two_processes_standardize_over_the_batch_of_both(tmp_path):

@@ -33,6 +33,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gmvq import GMVQConfig
+from .eval_mode import eval_mode
 from .gaussian_mixture_quantizer import build_quantizer
 from .safe_weights import SafeWeightsMixin
 from .vector_quantization import Quantizer
@@ -381,16 +382,14 @@ class GMVQModel(GMVQPreTrainedModel):
 
         Batches are images as `encode` takes them, or dicts with such `pixel_values`.
         """
-        was_training = self.training
-        self.eval()
-        images = (
-            batch["pixel_values"] if isinstance(batch, Mapping) else batch for batch in batches
-        )
-        latents = [
-            self._latents(pixel_values.to(self.device)).float().flatten(0, -2)
-            for pixel_values in images
-        ]
-        self.train(was_training)
+        with eval_mode(self):
+            images = (
+                batch["pixel_values"] if isinstance(batch, Mapping) else batch for batch in batches
+            )
+            latents = [
+                self._latents(pixel_values.to(self.device)).float().flatten(0, -2)
+                for pixel_values in images
+            ]
         if not latents:
             raise ValueError("initialize_codebook got no batch of images")
         self.quantizer.initialize_codebook(

@@ -28,6 +28,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_topic_vq import RANKINGS, TopicVQConfig
+from .eval_mode import eval_mode
 from .topic_inference import (
     BagFeatures,
     TopicInference,
@@ -193,10 +194,8 @@ class TopicVQModel(TopicVQTrainableModel):
         Proportions are sharpened, eq. (34), with the `proportion_temperature` of the configuration if no
         `temperature` is given; those that the model itself computes with, and `predict_words` expects, have 1.
         """
-        was_training = self.training
-        self.eval()
-        mean, log_variance = self._posterior(code_counts, document_vectors)
-        self.train(was_training)
+        with eval_mode(self):
+            mean, log_variance = self._posterior(code_counts, document_vectors)
         config: Any = self.config
         if temperature is None:
             temperature = config.proportion_temperature
@@ -214,12 +213,10 @@ class TopicVQModel(TopicVQTrainableModel):
                 f"topic_proportions have shape {tuple(topic_proportions.shape)}, expected "
                 f"(documents, {self.config.num_topics})"
             )
-        was_training = self.training
-        self.eval()
-        log_probs = self.word_mixture.log_probabilities(
-            topic_proportions.float(), self.topic_word_scores
-        )
-        self.train(was_training)
+        with eval_mode(self):
+            log_probs = self.word_mixture.log_probabilities(
+                topic_proportions.float(), self.topic_word_scores
+            )
         return log_probs
 
     @property

@@ -40,6 +40,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_topic_vq_image import TopicVQImageConfig
+from .eval_mode import eval_mode
 from .safe_weights import SafeWeightsMixin
 from .topic_inference import (
     TopicMixture,
@@ -251,10 +252,8 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         With `num_samples` the mean of so many draws from the posterior takes the place of the softmax of its mean.
         """
         codes = self._check_codes(codes)
-        was_training = self.training
-        self.eval()
-        mean, log_variance = self.inference(codes, self.code_vectors)
-        self.train(was_training)
+        with eval_mode(self):
+            mean, log_variance = self.inference(codes, self.code_vectors)
         temperature: Any = self.config.topic_temperature
         if num_samples == 0:
             return torch.softmax(mean / temperature, dim=-1)
@@ -396,10 +395,8 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         codes = self._check_codes(codes)
         if topic_proportions is None:
             topic_proportions = self.infer_topics(codes)
-        was_training = self.training
-        self.eval()
-        logits, _ = self._decode(codes, self._told(topic_proportions, codes.shape[0]))
-        self.train(was_training)
+        with eval_mode(self):
+            logits, _ = self._decode(codes, self._told(topic_proportions, codes.shape[0]))
         losses = F.cross_entropy(logits.float().transpose(1, 2), codes, reduction="none")
         return -losses if per_position else -losses.sum(dim=1)
 
@@ -453,18 +450,22 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
             processors.extend(warpers(options))
         if topic_proportions is None:
             topic_proportions = self._draw_topics(number, generator)
-        was_training = self.training
-        self.eval()
-        signal = self._told(topic_proportions, number)
-        if guidance != 1:
-            signal = signal.apply(lambda *two: torch.cat(two), self._told(UNCONDITIONAL, number))
-        prefix, shifts = self.condition(signal.vectors, self.get_input_embeddings().weight.dtype)
-        use_cache = options.use_cache is not False
-        steps = DecoderSteps(self.decoder, prefix, shifts, signal.code_shifts, guidance, use_cache)
-        written = write_codes(
-            steps, start, self.config.num_positions, processors, uniforms, streamer
-        )
-        self.train(was_training)
+        with eval_mode(self):
+            signal = self._told(topic_proportions, number)
+            if guidance != 1:
+                signal = signal.apply(
+                    lambda *two: torch.cat(two), self._told(UNCONDITIONAL, number)
+                )
+            prefix, shifts = self.condition(
+                signal.vectors, self.get_input_embeddings().weight.dtype
+            )
+            use_cache = options.use_cache is not False
+            steps = DecoderSteps(
+                self.decoder, prefix, shifts, signal.code_shifts, guidance, use_cache
+            )
+            written = write_codes(
+                steps, start, self.config.num_positions, processors, uniforms, streamer
+            )
         return written.unflatten(1, self.config.grid_size)
 
     def _generation_options(

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_vq.evaluation import eval_mode
+from hf_vq.models.eval_mode import eval_mode
 from hf_vq.topics.metrics import kmeans_clusters, nmi, purity
 
 from .codes import CodeGrids

@@ -22,6 +22,7 @@ import torch
 from torch.utils.data import Dataset
 
 from hf_vq._extras import require
+from hf_vq.models.eval_mode import eval_mode
 
 from .encoders import check_encoder, has_fast_bfloat16
 from .growing_arrays import GrowingArrays, open_arrays, read_facts
@@ -226,16 +227,14 @@ def _expand(model: Any, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     shape = (len(vectors), model.config.codes_per_token)
     codes, weights = np.empty(shape, np.int64), np.empty(shape, np.float32)
     device = model.device
-    was_training = model.training
-    model.eval()
-    with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device))
+    with eval_mode(model), autocast:
         for start in range(0, len(vectors), _BATCH_WORDS):
             rows = slice(start, start + _BATCH_WORDS)
             words = torch.from_numpy(np.array(vectors[rows])).to(device).float()
             output = model.encode(words[None])
             codes[rows] = output.codes[0].cpu().numpy()
             weights[rows] = output.code_weights[0].float().cpu().numpy()
-    model.train(was_training)
     return codes, weights
 
 
