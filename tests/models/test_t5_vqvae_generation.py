@@ -238,3 +238,12 @@ def test_reconstruction_after_training(make_model, batch):
     )[:, 1:]
     real = batch["attention_mask"].bool()
     assert torch.equal(written[real], batch["input_ids"][real])
+
+
+@pytest.mark.parametrize("variant", ["ema", "gaussian_mixture", "product"])
+def test_a_model_in_training_keeps_its_codebook(make_model, batch, variant):
+    model = make_model(**VARIANTS[variant]).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert seeded(model.generate, **batch).shape[0] == 3
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name

@@ -202,7 +202,8 @@ class T5VQVAEEncoder(T5VQVAEPreTrainedModel, T5Stack):
             attention_mask: `(B, S)`, 0 at padding; `None` for none.
             inputs_embeds: `(B, S, D)` in place of `input_ids`.
             role_ids: `(B, S)`, for each position the index of its role in `role_ranges`, or -1.
-            update_quantizer: whether a forward in training mode is one for the quantizer too.
+            update_quantizer: whether a forward in training mode is one for the quantizer too; without gradients,
+                as in `generate`, it never is.
             kwargs: `output_hidden_states=True` and the like, as for T5.
         """
         if (input_ids is None) == (inputs_embeds is None):
@@ -237,7 +238,7 @@ class T5VQVAEEncoder(T5VQVAEPreTrainedModel, T5Stack):
                 latents=latents,
                 quantized=quantized,
             )
-        if self.training and not update_quantizer:
+        if self.training and not (update_quantizer and torch.is_grad_enabled()):
             codes = self.quantizer.assign(latents, mask, role_ids)
             quantized = self.quantizer.embed(codes, latents.dtype)
             commitment_loss = kl_loss = None
