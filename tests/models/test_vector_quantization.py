@@ -387,6 +387,11 @@ class TestEMAQuantizer:
         assert output.quantized.dtype == dtype
         assert output.commitment_loss.dtype == quantizer.codebook.dtype == torch.float32
 
+    def test_half_precision_averages_would_stand_still(self):
+        quantizer = EMAQuantizer(16, 4).to(torch.bfloat16)
+        with pytest.raises(ValueError, match=r"averages of the codebook are torch.bfloat16, exp"):
+            quantizer(torch.randn(2, 9, 4))
+
     @pytest.mark.parametrize("method", ["kmeans", "data"])
     def test_initialization_sets_statistics_that_agree_with_the_codebook(self, method):
         quantizer = EMAQuantizer(8, 4)

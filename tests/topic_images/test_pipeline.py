@@ -285,6 +285,12 @@ def test_half_precision(pipe, tmp_path):
         assert codes_of(half, topics=[1, 2]).shape == (2, 2, 3)
 
 
+def test_cast_in_place(pipe):
+    assert pipe.to(torch.bfloat16).tokenizer.encoder.conv_mid.weight.dtype == torch.bfloat16
+    assert pipe.prior.topic_codes.dtype == torch.float32
+    assert codes_of(pipe, topics=[1, 2]).shape == (2, 2, 3)
+
+
 def test_images_of_diffusers_own_model(make_pipe, tmp_path):
     model = diffusers.VQModel(
         block_out_channels=(4, 4, 8),

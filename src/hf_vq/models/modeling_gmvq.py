@@ -34,6 +34,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gmvq import GMVQConfig
 from .eval_mode import eval_mode
+from .float32_parts import Float32PartsMixin
 from .gaussian_mixture_quantizer import build_quantizer
 from .safe_weights import SafeWeightsMixin
 from .vector_quantization import Quantizer
@@ -181,7 +182,7 @@ class GMVQDecoder(nn.Module):
         return (hidden_states + 1) / 2
 
 
-class GMVQPreTrainedModel(SafeWeightsMixin, PreTrainedModel):
+class GMVQPreTrainedModel(Float32PartsMixin, SafeWeightsMixin, PreTrainedModel):
     """Configuration, loading and initialization of GM-VQ."""
 
     config: GMVQConfig

@@ -41,6 +41,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_topic_vq_image import TopicVQImageConfig
 from .eval_mode import eval_mode
+from .float32_parts import Float32PartsMixin
 from .safe_weights import SafeWeightsMixin
 from .topic_inference import (
     TopicMixture,
@@ -106,7 +107,7 @@ class TopicVQImageOutput(ModelOutput):
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
-class TopicVQImagePreTrainedModel(SafeWeightsMixin, PreTrainedModel):
+class TopicVQImagePreTrainedModel(Float32PartsMixin, SafeWeightsMixin, PreTrainedModel):
     """Loading, saving and initial weights."""
 
     config_class = TopicVQImageConfig

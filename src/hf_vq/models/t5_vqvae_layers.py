@@ -31,6 +31,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_t5_vqvae import T5VQVAEConfig
+from .float32_parts import Float32PartsMixin
 from .product_quantizer import ProductQuantizer
 from .safe_weights import SafeWeightsMixin
 from .vector_quantization import Quantizer
@@ -118,7 +119,7 @@ class T5VQVAECrossAttention(T5Attention):
         )
 
 
-class T5VQVAEPreTrainedModel(SafeWeightsMixin, T5PreTrainedModel):
+class T5VQVAEPreTrainedModel(Float32PartsMixin, SafeWeightsMixin, T5PreTrainedModel):
     """Configuration, loading and initialization of T5VQVAE."""
 
     config: T5VQVAEConfig

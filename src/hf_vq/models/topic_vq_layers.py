@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .configuration_topic_vq import TopicVQConfig
+from .float32_parts import Float32PartsMixin
 from .safe_weights import SafeWeightsMixin
 from .word_autoencoder import FeedForward
 
@@ -122,7 +123,7 @@ class CorpusStatistics(nn.Module):
             yield buffer, torch.zeros_like(buffer)
 
 
-class TopicVQPreTrainedModel(SafeWeightsMixin, PreTrainedModel):
+class TopicVQPreTrainedModel(Float32PartsMixin, SafeWeightsMixin, PreTrainedModel):
     """Loading, saving and initial weights."""
 
     config_class = TopicVQConfig

@@ -389,8 +389,8 @@ class Quantizer(nn.Module):
         """Note what a training forward assigned to which code, and draw the latents that dead codes may move to."""
         if self.pending_counts.dtype != torch.float32:
             raise ValueError(
-                f"the moving averages of the codebook are {self.pending_counts.dtype}, expected torch.float32: train "
-                "under autocast, or load with from_pretrained(dtype=...), which leaves the quantizer as it is"
+                f"the moving averages of the codebook are {self.pending_counts.dtype}, expected torch.float32: leave "
+                "the quantizer in float32, which takes latents of any type"
             )
         self.pending_counts.index_add_(0, codes, weights)
         if not self.learned_codebook:
