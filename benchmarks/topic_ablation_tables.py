@@ -32,6 +32,11 @@ QUALITY: list[Column] = [
 ]
 COLUMNS: dict[str, list[Column]] = {
     "levers": QUALITY,
+    "codebook": [
+        *QUALITY[:4],
+        ("codes in use", "used_codes", 0),
+        ("their perplexity", "code_perplexity", 1),
+    ],
     "expansion": QUALITY,
     "vocabulary": [
         *QUALITY,

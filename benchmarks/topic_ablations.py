@@ -259,8 +259,24 @@ def rows() -> dict[str, dict[str, Row]]:
         )
     minilm = DATA / "minilm"
     layers: dict[str, Any] = {"layer-2": -2, "layers-4": (-1, -2, -3, -4)}
+    batches: dict[str, Any] = {"codebook_batch_size": 128}
+    codebooks = {
+        "passes3": Row(training=schedule),
+        "passes30": Row(training=AUTHORS),
+        "passes30-in-batches-of-128": Row(training=AUTHORS | batches),
+        "passes100-in-batches-of-128": Row(training=AUTHORS | batches | {"codebook_epochs": 100.0}),
+        "passes3-with-scaling": Row(
+            {f: recommended[f] for f in LEVERS["scaling"]}, training=schedule
+        ),
+        "passes3-with-codebook": Row(
+            {f: recommended[f] for f in LEVERS["codebook"]}, training=schedule
+        ),
+    }
+    for row in codebooks.values():
+        row.options["variant"] = "published"
     return {
         "levers": levers,
+        "codebook": codebooks,
         "expansion": {
             f"codes{size}-of-word{number}": Row({"codebook_size": size, "codes_per_token": number})
             for size in (100, 200, 300, 600)

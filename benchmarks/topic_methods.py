@@ -80,6 +80,7 @@ class TopicVq(TopicMethod):
         self.model = TopicVQModel(config)
         train_topic_vq(self.model, inputs, self.config)
         self.model.eval()
+        self.train_inputs = inputs
 
     def place(self, inputs: WordEmbeddings) -> np.ndarray:
         """Topic proportions."""
@@ -101,8 +102,15 @@ class TopicVq(TopicMethod):
         return self.model.predict_words(torch.from_numpy(proportions)).double().numpy()
 
     def facts(self) -> dict[str, float]:
-        """The size of the saved model."""
-        return {"saved_megabytes": self.saved_bytes() / 1e6}
+        """The size of the saved model, and how many of its codes the training documents have."""
+        corpus = build_corpus(self.model, self.train_inputs, self.config)
+        totals = corpus.code_counts.sum(axis=0, dtype=np.float64)
+        shares = totals[totals > 0] / totals.sum()
+        return {
+            "saved_megabytes": self.saved_bytes() / 1e6,
+            "used_codes": len(shares),
+            "code_perplexity": float(np.exp(-(shares * np.log(shares)).sum())),
+        }
 
     def saved_bytes(self) -> int:
         """Bytes of the saved model and processor."""

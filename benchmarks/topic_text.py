@@ -59,6 +59,8 @@ DEFINITIONS = TOPIC_METRIC_DEFINITIONS | {
     "num_documents": "test documents",
     "threads": "CPU threads of the run",
     "saved_megabytes": "size of the saved model and its processor",
+    "used_codes": "codes that some word of the training documents has among its own",
+    "code_perplexity": "exp of the entropy of codes over the words of the training documents, by their weights",
     "outlier_share": "share of training documents that BERTopic puts into no topic",
     "own_purity": "purity of test documents and their labels; clusters: BERTopic's own assignment, outliers are one",
     "own_nmi": "normalized mutual information of the same",
