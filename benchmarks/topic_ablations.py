@@ -23,6 +23,7 @@ Every run is one JSON record in benchmarks/results/topic_ablations/; a finished 
 | experiment | question |
 |---|---|
 | `levers` | What does each lever bring: the recommended form without it, the published form with it? |
+| `codebook` | Does longer training of its codebook mend the published form, or another start of it? |
 | `expansion` | Codes for a word (1, 3, 5) by codes in the book (100 to 600) |
 | `vocabulary` | Topics of 1,600 to 100,000 words |
 | `encoder` | Which layer, does context matter, do scaled embeddings? |
@@ -500,6 +501,7 @@ def smoke() -> None:
     bench = Bench("bbc_news", limit=120)
     chosen = {
         "levers": ["recommended-without-mixture", "published-with-ranking"],
+        "codebook": ["passes3-with-codebook"],
         "expansion": ["codes100-of-word3"],
         "vocabulary": ["words1600"],
         "encoder": ["corpus"],

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 from topic_corpora import Corpus, Part
 from topic_peers import PEERS, TopicMethod
 
@@ -70,6 +71,7 @@ class TopicVq(TopicMethod):
     def fit(self, inputs: WordEmbeddings, num_topics: int, seed: int) -> None:
         """Learn codebook and topics."""
         torch.manual_seed(seed)
+        AcceleratorState._reset_state()  # methods differ in precision, which is one to a process
         self.config = TopicTrainingConfig(seed=seed, progress_bar=False, cpu=True, **self.training)
         config = TopicVQConfig(
             num_topics=num_topics,

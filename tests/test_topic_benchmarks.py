@@ -13,7 +13,9 @@
 # limitations under the License.
 """The parts of the topic benchmark that decide what its tables say."""
 
+import json
 import sys
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -185,3 +187,45 @@ def test_page_and_readme_are_rendered_from_the_records(
     topic_tables.report()
     assert (tmp_path / "topic_text.md").read_text("utf-8") == page
     assert (tmp_path / "README.md").read_text("utf-8") == readme
+
+
+@pytest.fixture
+def small_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BBC News as the benchmarks read it, but of made-up documents and with vectors made from these themselves."""
+    import topic_ablations
+    import topic_corpora
+
+    generator = np.random.default_rng(0)
+    words = [f"w{number:02d}" for number in range(60)]
+    for part, size in (("train", 150), ("validation", 20), ("test", 60)):
+        lines = []
+        for row in range(size):
+            of_class = generator.integers(0, 12, 15) + 12 * (row % 5)
+            text = " ".join(words[number] for number in [*of_class, *generator.integers(0, 60, 5)])
+            lines.append(json.dumps({"text": text, "label": row % 5}))
+        file = tmp_path / "bbc_news" / f"{part}.jsonl"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("\n".join(lines))
+    (tmp_path / "bbc_news" / "vocabulary.txt").write_text("\n".join(words))
+    monkeypatch.setattr(topic_corpora, "DATA", tmp_path)
+    encoder = cached_property(topic_ablations._corpus_encoder)
+    encoder.__set_name__(topic_corpora.Corpus, "encoder")
+    monkeypatch.setattr(topic_corpora.Corpus, "encoder", encoder)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_corpus", "accelerate_state")
+def test_smoke_runs_methods_of_different_precision_in_one_process(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import topic_ablations
+    import topic_text
+
+    topic_text.smoke()
+    printed = capsys.readouterr().out
+    for name in ("topic_vq", "published", "submission", "nmf"):
+        assert f"bbc_news-{name}-k5-seed0: NPMI" in printed
+    topic_ablations.smoke()
+    printed = capsys.readouterr().out
+    assert printed.count("npmi ") == 7
+    assert printed.count("neighbor_recall ") == 1
