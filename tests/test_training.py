@@ -42,7 +42,7 @@ from hf_vq.models import GMVQImageProcessor, GMVQModel, T5VQVAEForConditionalGen
 from hf_vq.training import TrainingConfig, accelerate_config_path, parse_config, train
 from hf_vq.training_data import train_loader
 from hf_vq.training_setup import build_optimizer
-from hf_vq.training_state import complete_checkpoints
+from hf_vq.training_state import complete_checkpoints, write_json
 
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("training_worker.py")
@@ -468,6 +468,7 @@ def test_killed_run_continues_bit_exactly(kind, killed_runs, tmp_path):
     assert newest.name == "checkpoint-12"
     # A kill during a save leaves this; it must neither be resumed from nor stay.
     (killed / ".unfinished-checkpoint-18").mkdir()
+    (killed / ".unfinished-all_results.json").write_text('{"step": 1')
     with open(killed / "log.jsonl", "a") as file:
         file.write('{"step": 16, "loss": 1.0}\n{"step": 1')
 
@@ -489,6 +490,19 @@ def test_killed_run_continues_bit_exactly(kind, killed_runs, tmp_path):
     for key in uninterrupted.keys() - different:
         assert resumed[key] == uninterrupted[key], key
     assert not list(killed.glob(".unfinished*"))
+
+
+def test_a_kill_while_a_file_is_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    write_json(path, {"step": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda part, target: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_json(path, {"step": 2})
+    assert json.loads(path.read_text()) == {"step": 1}
+    write_json(path, {"step": 3})
+    assert json.loads(path.read_text()) == {"step": 3}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_resume_continues_from_a_path_in_another_folder(tmp_path):

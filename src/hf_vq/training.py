@@ -73,6 +73,7 @@ from .training_state import (
     scalar_fields,
     tidy_output_dir,
     unfinished,
+    write_json,
 )
 
 __all__ = ["TrainingConfig", "accelerate_config_path", "evaluate_loss", "parse_config", "train"]
@@ -516,9 +517,7 @@ class _Run:
             "config": vars(self.config),
         }
         if self.accelerator.is_main_process:
-            (self.output_dir / "all_results.json").write_text(
-                json.dumps(results, indent=2), encoding="utf-8"
-            )
+            write_json(self.output_dir / "all_results.json", results)
         return results
 
     def release(self) -> None:

@@ -280,9 +280,24 @@ def tidy_output_dir(output_dir: Path, step: int) -> None:
         if not target.exists():
             replaced.rename(target)
     for left_over in (*output_dir.glob(".replaced-*"), *output_dir.glob(".unfinished-*")):
-        shutil.rmtree(left_over)
+        if left_over.is_file():
+            left_over.unlink()
+        else:
+            shutil.rmtree(left_over)
     log = output_dir / "log.jsonl"
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
     # A line that was being written during a kill has no line end.
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    log.write_text("".join(kept), encoding="utf-8")
+    write_whole(log, "".join(kept))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_whole(path, json.dumps(content, indent=2))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file such that a kill leaves the old one or the new one, and no part of it."""
+    part = path.with_name(f".unfinished-{path.name}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

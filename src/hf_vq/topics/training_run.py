@@ -36,7 +36,7 @@ from transformers.utils import logging as transformers_logging
 
 from hf_vq.training import TrainingConfig
 from hf_vq.training_config import option
-from hf_vq.training_state import publish, unfinished
+from hf_vq.training_state import publish, unfinished, write_json
 
 Save = Callable[[Path], Any]
 # How long topics learn: few documents need as many steps as some thousands, many need to be seen a few times.
@@ -207,7 +207,7 @@ def finish_without_steps(model: Any, config: TopicTrainingConfig, folder: Path) 
     if state.is_main_process:
         model.save_pretrained(unfinished(folder / "final"))
         publish(folder / "final")
-        (folder / "all_results.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
+        write_json(folder / "all_results.json", results)
     state.wait_for_everyone()
     load_weights(model, folder / "final")  # those of one process for all
     return results
@@ -244,7 +244,7 @@ def check_output_dir(model: Any, embeddings: Any, config: TopicTrainingConfig) -
         raise ValueError(f"{path} is of another run: {_differences(present, settings)}")
     if present is None and state.is_main_process:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+        write_json(path, settings)
     state.wait_for_everyone()
 
 
@@ -275,7 +275,6 @@ def export(
         for save in save_with:
             save(unfinished(folder))
         publish(folder)
-        path = folder.with_name("all_results.json")
-        path.write_text(json.dumps(results, indent=2), encoding="utf-8")
+        write_json(folder.with_name("all_results.json"), results)
     state.wait_for_everyone()
     return folder
