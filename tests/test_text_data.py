@@ -240,6 +240,10 @@ def test_pieces_take_the_roles_of_their_words(tokenizer) -> None:
         TextCollator(tokenizer, role_names=["V", "ARG1"])(rows)
     rest = TextCollator(tokenizer, role_names=["V", "rest"], rest_role="rest")(rows)["role_ids"]
     assert set(rest[0].tolist()) == {0, 1, -1}
+    for number in (1, 3):
+        wrong = {"source": "rain unheard", "roles": ["V"] * number}
+        with pytest.raises(ValueError, match="a role for each word, got"):
+            TextCollator(tokenizer, role_names=["V"])([wrong])
     with pytest.raises(ValueError, match="rows must hold 'roles', they hold"):
         collate([{"source": "rain"}])
     with pytest.raises(ValueError, match="rest_role must be one of"):

@@ -255,6 +255,10 @@ class TextCollator:
         for row, pieces, kept in zip(rows, words, input_ids, strict=True):
             if "roles" not in row:
                 raise ValueError(f"rows must hold 'roles', they hold {sorted(row)}")
+            if len(row["roles"]) != len(row["source"].split()):
+                raise ValueError(
+                    f"a row must have a role for each word, got {row['roles']} for {row['source']!r}"
+                )
             roles = [role if role in ids else self.rest_role for role in row["roles"]]
             if None in roles:
                 stranger = row["roles"][roles.index(None)]

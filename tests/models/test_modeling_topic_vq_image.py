@@ -608,6 +608,7 @@ class TestBadInput:
             ({"topic_proportions": topics, "num_images": 3}, "needs to know how many images"),
             ({"num_images": 2, "generator": generators(0)}, "1 generators for 2 images"),
             ({"num_images": 2, "num_beams": 3}, "generate does not know num_beams"),
+            ({"num_images": 2, "num_return_sequences": 0}, "num_return_sequences is 0, expected"),
             ({"num_images": 1, "max_new_tokens": 3}, "generate does not know max_new_tokens"),
             (
                 {"num_images": 1, "generation_config": GenerationConfig(repetition_penalty=2.0)},

@@ -674,8 +674,9 @@ def test_an_encoder_of_transformers(fast, documents, encoder_folder, tmp_path):
     lost = TopicVQ.from_pretrained(tmp_path / "saved", encoder=moved)
     with pytest.raises(OSError, match="cannot load the encoder .*pass encoder, where it is"):
         lost.transform(documents)
-    with pytest.raises(ValueError, match="encoder_dtype is 'float99'"):
-        fast(encoder=str(encoder_folder), encoder_dtype="float99").fit(documents)
+    for dtype in ("float99", "int8"):
+        with pytest.raises(ValueError, match=f"encoder_dtype is '{dtype}'"):
+            fast(encoder=str(encoder_folder), encoder_dtype=dtype).fit(documents)
 
 
 def test_an_encoder_in_a_pickle_is_refused_for_that(fast, documents, encoder_folder, tmp_path):

@@ -438,7 +438,9 @@ class TopicVQForImageGeneration(TopicVQImagePreTrainedModel, GenerationMixin):
         if guidance != 1 and isinstance(topic_proportions, str):
             raise ValueError(f"guidance_scale is {guidance}, but there are no topics to guide to")
         start, topic_proportions = self._check_start(codes, topic_proportions, num_images)
-        repeats = options.num_return_sequences or 1
+        repeats = 1 if options.num_return_sequences is None else options.num_return_sequences
+        if repeats < 1:
+            raise ValueError(f"num_return_sequences is {repeats}, expected a positive number")
         start = start.repeat_interleave(repeats, dim=0)
         number, length = start.shape
         if isinstance(topic_proportions, torch.Tensor):

@@ -110,9 +110,9 @@ def encoder_facts(encoder: Any) -> dict[str, Any]:
 
 
 def _contextual(name: str | Path, config: TopicVQConfig, dtype: str | None) -> ContextualEncoder:
-    precision = None if dtype is None else getattr(torch, str(dtype), None)
-    if dtype is not None and not isinstance(precision, torch.dtype):
+    if dtype not in (None, "float32", "bfloat16", "float16"):
         raise ValueError(f"encoder_dtype is {dtype!r}, expected 'float32', 'bfloat16' or 'float16'")
+    precision = None if dtype is None else getattr(torch, dtype)
     try:
         return ContextualEncoder(
             name,
