@@ -260,21 +260,18 @@ def rows() -> dict[str, dict[str, Row]]:
         )
     minilm = DATA / "minilm"
     layers: dict[str, Any] = {"layer-2": -2, "layers-4": (-1, -2, -3, -4)}
-    batches: dict[str, Any] = {"codebook_batch_size": 128}
-    codebooks = {
-        "passes3": Row(training=schedule),
-        "passes30": Row(training=AUTHORS),
-        "passes30-in-batches-of-128": Row(training=AUTHORS | batches),
-        "passes100-in-batches-of-128": Row(training=AUTHORS | batches | {"codebook_epochs": 100.0}),
-        "passes3-with-scaling": Row(
-            {f: recommended[f] for f in LEVERS["scaling"]}, training=schedule
-        ),
-        "passes3-with-codebook": Row(
-            {f: recommended[f] for f in LEVERS["codebook"]}, training=schedule
-        ),
+    batches = AUTHORS | {"codebook_batch_size": 128}
+    schedules = {
+        "passes30": AUTHORS,
+        "passes30-in-batches-of-128": batches,
+        "passes100-in-batches-of-128": batches | {"codebook_epochs": 100.0},
     }
-    for row in codebooks.values():
-        row.options["variant"] = "published"
+    # The first three are rows of `levers` again, for how many codes they use.
+    codebooks = {
+        "passes3": levers["published"],
+        "passes3-with-scaling": levers["published-with-scaling"],
+        "passes3-with-codebook": levers["published-with-codebook"],
+    } | {name: Row({"variant": "published"}, training=made) for name, made in schedules.items()}
     return {
         "levers": levers,
         "codebook": codebooks,

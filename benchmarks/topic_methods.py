@@ -25,6 +25,7 @@ from accelerate.state import AcceleratorState
 from topic_corpora import Corpus, Part
 from topic_peers import PEERS, TopicMethod
 
+from hf_vq.metrics import codebook_perplexity
 from hf_vq.models.configuration_topic_vq import TopicVQConfig
 from hf_vq.models.modeling_topic_vq import TopicVQModel
 from hf_vq.topics.training import (
@@ -107,11 +108,10 @@ class TopicVq(TopicMethod):
         """The size of the saved model, and how many of its codes the training documents have."""
         corpus = build_corpus(self.model, self.train_inputs, self.config)
         totals = corpus.code_counts.sum(axis=0, dtype=np.float64)
-        shares = totals[totals > 0] / totals.sum()
         return {
             "saved_megabytes": self.saved_bytes() / 1e6,
-            "used_codes": len(shares),
-            "code_perplexity": float(np.exp(-(shares * np.log(shares)).sum())),
+            "used_codes": int(np.count_nonzero(totals)),
+            "code_perplexity": codebook_perplexity(torch.from_numpy(totals)),
         }
 
     def saved_bytes(self) -> int:

@@ -33,6 +33,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_t5_vqvae import T5VQVAEConfig
+from .eval_mode import eval_mode
 from .t5_vqvae_layers import (
     T5VQVAEDecoder,
     T5VQVAEEncoder,
@@ -325,11 +326,9 @@ class T5VQVAEForConditionalGeneration(
             generator: source of randomness, on the CPU.
         """
         quantizer = self._quantizer()
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
         latents: list[torch.Tensor] = []
         roles: list[torch.Tensor] = []
-        try:
+        with eval_mode(self):
             for batch in batches:
                 if not isinstance(batch, Mapping):
                     raise ValueError(
@@ -342,9 +341,6 @@ class T5VQVAEForConditionalGeneration(
                 latents.append(output.latents[mask].float())
                 if "role_ids" in inputs:
                     roles.append(inputs["role_ids"][mask])
-        finally:
-            for module, mode in modes:
-                module.training = mode
         if not latents:
             raise ValueError("initialize_codebook got no batch")
         role_ids = torch.cat(roles) if roles else None
